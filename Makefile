@@ -1,0 +1,71 @@
+# Every target keeps its environment in .venv and installs what it needs. Nothing here needs a GPU or a network hub.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+PORT ?= 8080
+ADMIN_PORT ?= 8081
+LOADTEST_URL ?=
+USERS ?= 8
+SECONDS ?= 20
+BENCH ?=
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# What decides an install: when one of these changes, the next target installs again.
+PINS := pyproject.toml constraints.txt
+
+.PHONY: help serve test test-promises lint format bench loadtest models pins clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "tidegate needs Python 3.11 or newer; name one with PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+.venv/.serve: $(PINS) | $(BIN)/python
+	@echo "installing into .venv ..."
+	@$(PIP) --editable '.[serve]'
+	@touch $@
+
+.venv/.dev: $(PINS) | .venv/.serve
+	@echo "installing what development and export need into .venv ..."
+	@$(PIP) --editable '.[dev,export]'
+	@touch $@
+
+serve: .venv/.serve ## start on http://127.0.0.1:8080 with the models in model_repository/
+	@exec $(BIN)/tidegate serve --repository model_repository --port $(PORT) --admin-port $(ADMIN_PORT)
+
+test: .venv/.dev ## the whole test suite
+	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+test-promises: .venv/.dev ## what users may rely on under overload: minutes of load
+	@$(BIN)/python -m pytest tests/promises -s
+
+lint: .venv/.dev ## ruff, mypy strict, import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: .venv/.dev ## put the code into its form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+loadtest: .venv/.dev ## users made from the tasks' examples; LOADTEST_URL=... for a gateway that runs already
+	@$(BIN)/python -m loadtests --url "$(LOADTEST_URL)" --users $(USERS) --seconds $(SECONDS)
+
+bench: .venv/.dev ## tidegate beside a plain server, four minutes; BENCH="--help" for options
+	@$(BIN)/python -m loadtests.bench $(BENCH)
+
+models: .venv/.dev ## train and publish the committed models anew, into build/model_repository
+	@$(BIN)/exporters train cnn --repository build/model_repository
+	@$(BIN)/exporters train efficientnet --repository build/model_repository
+
+pins: .venv/.dev ## write constraints.txt from what is installed
+	@$(BIN)/python -m pip freeze --exclude-editable | grep -v '^-e ' | sed 's/+cpu$$//' > constraints.txt
+
+clean: ## remove the environment and all that was built
+	@rm -rf .venv build *.egg-info

@@ -1,0 +1,82 @@
+"""`exporters`: list the families, train one and publish it. Exit codes: 0 done, 1 refused or failed, 2 wrong usage."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from exporters.provenance import INSTALL
+from serving.errors import NotFound, TidegateError
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+class _Commands(click.Group):
+    """Turns our errors into one line on stderr and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            raise click.ClickException(f"The package {error.name} is not installed. Run: {INSTALL}") from error
+        except NotFound as error:
+            raise click.UsageError(str(error), ctx) from error
+        except TidegateError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Commands)
+def main() -> None:
+    """Make models: train or convert, compare with the serving engine, publish."""
+
+
+@main.command("list")
+@click.option("--repository", type=FOLDER, default=Path("model_repository"), show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def list_families(repository: Path, as_json: bool) -> None:
+    """The families, their floors, and what the newest published version of each reached."""
+    from exporters.catalogue import entries
+
+    found = [asdict(entry) for entry in entries(repository)]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for entry in found:
+        reached = "unpublished"
+        if entry["reached"] is not None:
+            reached = f"reached {entry['reached']:.4f}, {entry['seconds'] or 0:.0f} s, {entry['bytes'] / 1e6:.1f} MB"
+        line = f"{entry['family']:16} {entry['task']:12} {entry['model']:22} floor {entry['floor']:.2f}  {reached}"
+        click.echo(line)
+
+
+@main.command()
+@click.argument("family")
+@click.option("--quick", is_flag=True, help="A run of seconds with lower floors; --repository must be named.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--repository", type=FOLDER, default=Path("model_repository"), show_default=True)
+@click.option("--runs", type=click.Path(dir_okay=False, path_type=Path), default=Path("runs.jsonl"), show_default=True)
+@click.pass_context
+def train(ctx: click.Context, *, family: str, quick: bool, seed: int, repository: Path, runs: Path) -> None:
+    """Train or convert FAMILY and publish it as its model's next version."""
+    if quick and ctx.get_parameter_source("repository") is ParameterSource.DEFAULT:
+        raise click.UsageError("--quick makes models unfit for use: name a --repository to put them in.", ctx)
+    from exporters import pipeline
+
+    made = pipeline.export(family, pipeline.Options(repository, runs, seed, quick))
+    for name, metric in made.metrics.items():
+        baseline = f", {metric.baseline_name} {metric.baseline:.4f}" if metric.baseline is not None else ""
+        click.echo(f"{name}: {metric.value:.4f} on {metric.rows} rows (floor {metric.floor}{baseline})")
+    parity = made.parity
+    differences = (
+        f"{parity.max_abs_difference:.1e} from torch, {parity.batch_max_abs_difference:.1e} between batch sizes"
+    )
+    click.echo(f"parity: {differences} (tolerance {parity.tolerance:.0e}, {parity.engine})")
+    click.echo(f"published {made.folder} ({made.model_bytes / 1e6:.2f} MB) in {made.seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""What can go wrong on the way from data to a published version, as facts beside those of serving/errors.py."""
+
+from __future__ import annotations
+
+from serving.errors import TidegateError
+
+
+class ExportFailed(TidegateError):
+    code = "export_failed"
+    title = "The export failed"
+
+
+class FloorMissed(ExportFailed):
+    """A metric on held-out rows does not reach what the family must reach."""
+
+    code = "floor_missed"
+    title = "A metric misses its floor"
+
+
+class ParityFailed(ExportFailed):
+    """The graph on the serving engine does not answer as the trained network does."""
+
+    code = "parity_failed"
+    title = "The graph differs from the network"
+
+
+class ConfigDiffers(ExportFailed):
+    """The model is published already, with other inputs or outputs. Versions of one model are interchangeable."""
+
+    code = "config_differs"
+    title = "The model's tensors have changed"
+
+
+class PackageMissing(ExportFailed):
+    """A Python package that only exporting needs is not installed."""
+
+    code = "package_missing"
+    title = "A package is missing"

@@ -1,0 +1,111 @@
+"""How a model is made: data, network, recipe, task, tolerance, floors. A new family is one file in families/.
+
+A family subclasses `Family` when its weights are shipped by a package, `TrainedFamily` when they are trained here, and
+calls itself `PLUGIN`. Networks take the task's input tensors as they are served and give raw scores; `served` turns
+them into the task's outputs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
+
+from torch import Generator, Tensor, nn
+
+from exporters.data.splits import HeldOut, Splits
+from serving import plugins
+from serving.repository.manifest import Licence, Metric
+from serving.tensors import Tensors
+
+FOLDER: Final = "exporters.families"
+
+# A model as a function: the task's inputs, any number of rows, to the task's outputs.
+Predict = Callable[[Tensors], Tensors]
+D = TypeVar("D", bound=HeldOut)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Hyperparameters of one training. All of them are written to the run log and to the version's run.json.
+
+    learning_rate: its peak; `cosine` falls from there to 0 after a linear rise over `warm_up` (share of all steps).
+    patience: epochs without a lower validation loss after which training stops. momentum: of SGD only.
+    """
+
+    epochs: int
+    batch_size: int
+    optimizer: Literal["sgd", "adam"]
+    learning_rate: float
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warm_up: float = 0.0
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    patience: int = 10
+
+
+class Family(ABC, Generic[D]):
+    """A family whose weights exist. What a subclass must say stands here without a value."""
+
+    model: ClassVar[str]  # the name it is published and called by
+    task: ClassVar[str]  # a verb of serving.tasks
+    intended_use: ClassVar[str]
+    preprocessing: ClassVar[Mapping[str, Any]]  # as the task takes it from the manifest
+    tolerance: ClassVar[float]  # largest absolute difference between torch and the engine, and between batch sizes
+    floors: ClassVar[Mapping[str, float]]  # least values of metrics, the family's headline first
+    golden_rows: ClassVar[int] = 4  # test rows that are published with their outputs
+    max_batch_size: ClassVar[int] = 16
+    instances: ClassVar[int] = 2  # runs that may go on at once
+    compact: ClassVar[bool] = False  # store weights as int16 (exporters/compact.py)
+
+    @abstractmethod
+    def licence(self) -> Licence:
+        """Under what the weights may be used, and where they come from."""
+
+    @abstractmethod
+    def labels(self) -> tuple[str, ...]:
+        """The classes' names in order; empty for tasks without labels."""
+
+    @abstractmethod
+    def data(self) -> D:
+        """The rows, through the task's preprocessing."""
+
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """The network that takes the task's inputs and gives scores. Weights: shipped ones, or fresh random ones."""
+
+    @abstractmethod
+    def served(self, network: nn.Module) -> nn.Module:
+        """The network with the task's inputs and outputs, as it is exported."""
+
+    @abstractmethod
+    def measure(self, predict: Predict, data: D) -> Mapping[str, Metric]:
+        """Metrics on the test rows, each beside a baseline where there is one. Floors are filled in by the pipeline."""
+
+
+class TrainedFamily(Family[Splits]):
+    """A family that is trained here, by exporters/training.py."""
+
+    recipe: ClassVar[Recipe]
+    quick_recipe: ClassVar[Recipe]  # for tests: seconds
+    quick_floors: ClassVar[Mapping[str, float]]  # what the quick recipe must reach
+
+    @abstractmethod
+    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """What training makes small: a scalar, the mean over the rows."""
+
+    @abstractmethod
+    def score(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """What the progress bar shows beside the loss: a scalar, the mean over the rows, more is better."""
+
+    def augment(self, inputs: tuple[Tensor, ...], generator: Generator) -> tuple[Tensor, ...]:
+        """A training batch, changed in ways that do not change the targets. By default as it is."""
+        del generator
+        return inputs
+
+
+def find_family(name: str) -> Family[Any]:
+    """The family of that name, which is its file's; NotFound lists those that exist."""
+    found: type[Family[Any]] = plugins.find(FOLDER, name, "PLUGIN")
+    return found()

@@ -1,0 +1,168 @@
+"""READ FIRST: the path of an export, in order.
+
+families/<family>        data, network, recipe, floors
+  training.train         trained families; shipped weights pass by
+    to_onnx.export       names and axes of the task's signature; normalisation and softmax inside
+      compact.compact    families that ask for small files
+        parity.compare   torch against the serving engine; a row alone against the same row in batches
+          family.measure metrics, of the graph as it will be served
+            runs.append  one line for the run, also when a floor is missed
+              publish    floors, digests, one rename: <repository>/<model>/<n>
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from exporters import compact, learning_curve, parity, provenance, publish, runs, to_onnx, training
+from exporters.family import Family, Recipe, TrainedFamily, find_family
+from exporters.graph_config import make_config
+from serving import plugins, task
+from serving.repository.layout import SINGLE_GRAPH
+from serving.repository.manifest import Manifest, Metric, Parity
+from serving.task import Signature
+from serving.tensors import rows
+
+PARITY_ROWS: Final = 32
+QUICK_NOTE: Final = "A quick run, to try things out. Not fit for use. "
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a caller of an export may choose. `runs`: the file that the run is logged in."""
+
+    repository: Path
+    runs: Path
+    seed: int = 0
+    quick: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A published version: its folder and what was measured."""
+
+    folder: Path
+    metrics: Mapping[str, Metric]
+    parity: Parity
+    seconds: float
+    model_bytes: int
+
+
+def export(name: str, options: Options) -> Exported:
+    """Makes the family's model and publishes it. ParityFailed, FloorMissed: nothing was published.
+
+    NotFound: no such family. PackageMissing: data or weights of a package that is not installed.
+    """
+    started_s = time.perf_counter()
+    work = _begin(name, options)
+    family, test = work.family, work.data.test
+    signature: Signature = plugins.find(task.FOLDER, family.task, "PLUGIN").signatures[SINGLE_GRAPH]
+
+    graph = to_onnx.export(work.network, signature, rows(test.inputs, 0, 2))
+    if family.compact:
+        graph = compact.compact(graph)
+    config = make_config(graph, family.model, max_batch_size=family.max_batch_size, instances=family.instances)
+
+    expected = parity.torch_predict(work.network, signature)
+    with parity.serve(graph, config) as served:
+        agreement = parity.compare(expected, served, rows(test.inputs, 0, PARITY_ROWS), family.tolerance)
+        metrics = _with_floors(family.measure(served, work.data), work.floors)
+
+    run = _describe(work, metrics) | {"seconds": round(time.perf_counter() - started_s, 1)}
+    runs.append(options.runs, run)
+
+    golden_inputs = rows(test.inputs, 0, family.golden_rows)
+    files = _side_files(work, run) | {
+        publish.GOLDEN: publish.golden(golden_inputs, expected(golden_inputs)),
+        "model.onnx": graph,
+    }
+    folder = publish.publish(publish.Release(config, files, _manifest(work, metrics, agreement)), options.repository)
+    return Exported(folder, metrics, agreement, time.perf_counter() - started_s, len(graph))
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A family with its rows and its network, ready to be exported. `data`: Splits if it is trained, else HeldOut."""
+
+    name: str
+    family: Family[Any]
+    options: Options
+    data: Any
+    network: Any  # a torch module, with the task's inputs and outputs
+    trained: training.Trained | None
+    recipe: Recipe | None
+    floors: Mapping[str, float]
+
+
+def _begin(name: str, options: Options) -> _Work:
+    """Reads the rows, and trains the network or loads its weights."""
+    family = find_family(name)
+    data = family.data()
+    if not isinstance(family, TrainedFamily):
+        network = family.served(family.network())
+        return _Work(name, family, options, data, network, trained=None, recipe=None, floors=family.floors)
+    recipe = family.quick_recipe if options.quick else family.recipe
+    floors = family.quick_floors if options.quick else family.floors
+    trained = training.train(family, data, recipe, options.seed)
+    return _Work(name, family, options, data, family.served(trained.network), trained, recipe, floors)
+
+
+def _with_floors(metrics: Mapping[str, Metric], floors: Mapping[str, float]) -> dict[str, Metric]:
+    """KeyError for a floor under a metric that the family does not measure."""
+    floored = {name: metrics[name].model_copy(update={"floor": floor}) for name, floor in floors.items()}
+    return {**metrics, **floored}
+
+
+def _describe(work: _Work, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    """What would be needed to repeat the run, and what came of it."""
+    trained = work.trained
+    return {
+        "time": _now(),
+        "family": work.name,
+        "model": work.family.model,
+        "quick": work.options.quick,
+        "seed": work.options.seed,
+        "parameters": asdict(work.recipe) if work.recipe else {},
+        "data": work.data.card.digest,
+        "code": provenance.code().model_dump(),
+        "metrics": {name: metric.value for name, metric in metrics.items()},
+        "epochs": len(trained.history) if trained else 0,
+        "best": asdict(trained.best) if trained else None,
+    }
+
+
+def _side_files(work: _Work, run: Mapping[str, Any]) -> dict[str, bytes]:
+    files = {runs.FILE: (runs.as_json(run) + "\n").encode()}
+    if labels := work.family.labels():
+        files[publish.LABELS] = "".join(f"{label}\n" for label in labels).encode()
+    if work.trained:
+        files[learning_curve.FILE] = learning_curve.draw(work.trained, work.family.model)
+    return files
+
+
+def _manifest(work: _Work, metrics: Mapping[str, Metric], agreement: Parity) -> Manifest:
+    """The version's manifest, but for what only publishing knows: files and seed."""
+    family = work.family
+    return Manifest(
+        task=family.task,
+        family=work.name,
+        created=_now(),
+        intended_use=(QUICK_NOTE if work.options.quick else "") + family.intended_use,
+        labels=publish.LABELS if family.labels() else None,
+        preprocessing=family.preprocessing,
+        metrics=metrics,
+        parity=agreement,
+        data=work.data.card,
+        licence=family.licence(),
+        code=provenance.code(),
+        files={},
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,91 @@
+"""A torch network as an ONNX file that holds its graph and its weights, and nothing of the machine that made it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import nn
+
+from serving.task import Signature
+from serving.tensors import Tensors
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET: Final = 18  # the oldest that torch's exporter writes natively
+PRODUCER: Final = "tidegate"
+
+
+def export(network: nn.Module, signature: Signature, example: Tensors) -> bytes:
+    """The network as ONNX, tensors named and ordered as in the signature, with a free batch axis.
+
+    example: at least two rows, since an axis of length 1 would be taken for fixed. Sizes that the signature leaves
+    free are fixed to the example's. Batch norm and padding are folded into the convolutions by the exporter.
+    """
+    inputs = tuple(torch.from_numpy(example[spec.name]) for spec in signature.inputs)
+    batch = torch.export.Dim("batch")
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            network.eval(),
+            inputs,
+            dynamo=True,
+            dynamic_shapes=tuple({0: batch} for _ in inputs),
+            input_names=[spec.name for spec in signature.inputs],
+            output_names=[spec.name for spec in signature.outputs],
+            opset_version=OPSET,
+            verbose=False,
+        )
+    if program is None:
+        raise TypeError("torch.onnx.export gave no program")
+    return serialise(program.model_proto)
+
+
+def serialise(model: onnx.ModelProto) -> bytes:
+    """The model's bytes, checked and stripped of everything that says how, where and with what it was made."""
+    from onnx import checker, helper
+
+    strip(model)
+    model.ir_version = helper.find_min_ir_version_for(list(model.opset_import))  # so that older engines read it too
+    checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def strip(model: onnx.ModelProto) -> None:
+    """Removes stack traces, paths, documentation and inner shapes, and numbers the nodes anew, in place."""
+    for part in _parts(model):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    model.producer_name, model.producer_version, model.domain, model.graph.name = PRODUCER, "", "", PRODUCER
+    del model.graph.value_info[:]
+    for i, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type}_{i}"
+
+
+def _parts(model: onnx.ModelProto) -> Iterator[Any]:
+    graph = model.graph
+    yield model
+    yield graph
+    for group in (graph.node, graph.initializer, graph.input, graph.output, model.functions):
+        yield from group
+    for function in model.functions:
+        yield from function.node
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what torch 2.13 says about itself during an export, and nothing else."""
+    registry = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registry.level
+    registry.setLevel(logging.ERROR)  # torchvision is not installed, and is not needed
+    with warnings.catch_warnings():
+        # torch's own copies of its pytrees go through a name that it has deprecated.
+        warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
+        try:
+            yield
+        finally:
+            registry.setLevel(level)

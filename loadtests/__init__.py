@@ -1,0 +1,1 @@
+"""Load on a running gateway, made from the tasks' own examples, and a comparison with other ways to serve."""

@@ -1,0 +1,52 @@
+"""A client of a gateway's admin port. Stands apart: it knows routes, and nothing of the rest of tidegate."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+DEFAULT_URL = "http://127.0.0.1:8081"
+
+
+class Unreachable(Exception):
+    """No gateway answers there."""
+
+
+class Refused(Exception):
+    """The gateway said no; the message is its reason."""
+
+
+class AdminClient:
+    """Talks to one gateway. `url`: of its admin port."""
+
+    def __init__(self, url: str = DEFAULT_URL, timeout_s: float = 30.0) -> None:
+        self._url = url
+        self._http = httpx.Client(base_url=url, timeout=timeout_s)
+
+    def models(self) -> dict[str, Any]:
+        """What models there are, as GET /admin/models tells it."""
+        return self._call("GET", "/admin/models")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def _call(self, method: str, path: str) -> dict[str, Any]:
+        try:
+            response = self._http.request(method, path)
+        except httpx.HTTPError:
+            raise Unreachable(f"No gateway answers at {self._url}. Start one with `tidegate serve`.") from None
+        try:
+            body = response.json()
+        except ValueError:
+            body = None
+        if response.is_error or not isinstance(body, dict):
+            reason = body.get("detail") if isinstance(body, dict) else None
+            raise Refused(str(reason or f"{self._url} answered {response.status_code}: is it a gateway's admin port?"))
+        return body

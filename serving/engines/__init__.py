@@ -1,0 +1,1 @@
+"""One file an engine; its name is what `--engine` takes. Contract: serving/engine.py."""

@@ -1,0 +1,188 @@
+"""ONNX Runtime inside this process: no server to install, one copy of the weights, several runs at once.
+
+Sessions are thread-safe, so `instance_group.count` runs share one session, each on a thread of its own with
+cores / count threads for its operators. Source: https://onnxruntime.ai/docs/performance/tune-performance/threading.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, Final
+
+import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+
+from serving.engine import ANY_TIME, Call, Engine, EngineOptions, Loaded, Run
+from serving.errors import DeadlinePassed, EngineFailed, ModelNotReady, RepositoryInvalid, TensorInvalid
+from serving.repository.config import GraphConfig, TensorSpec
+from serving.repository.layout import Graph, GraphKey
+from serving.tensors import Tensors, row_count
+
+log = logging.getLogger(__name__)
+
+PROVIDERS: Final = ("CUDAExecutionProvider", "CPUExecutionProvider")  # in order of preference, those that are there
+MEASURED_RUNS: Final = 2  # of each warm-up batch; the quickest counts
+RUN_LIMIT_S: Final = 60.0  # a run is stopped after this long, whatever its callers would wait
+_DATATYPES: Final = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+}
+
+
+class OnnxEngine(Engine):
+    """One session for each graph version."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._cores = options.cores
+        self._sessions: dict[GraphKey, _Session] = {}
+
+    async def load(self, graph: Graph, warm_up: Sequence[Tensors]) -> Loaded:
+        """As Engine.load; RepositoryInvalid when config.pbtxt does not agree with the model file."""
+        session = _Session(graph, self._cores)
+        try:
+            loaded = await session.open(warm_up)
+        except BaseException:
+            session.close()
+            raise
+        self._sessions[graph.key] = session
+        return loaded
+
+    async def unload(self, key: GraphKey) -> None:
+        if session := self._sessions.pop(key, None):
+            await asyncio.to_thread(session.close)
+
+    async def run(self, key: GraphKey, inputs: Tensors, call: Call = ANY_TIME) -> Run:
+        session = self._sessions.get(key)
+        if session is None:
+            raise ModelNotReady(f"{key} is not loaded.", remedy="Ask GET /v1/models for what is.")
+        return await session.run(inputs, call)
+
+    async def close(self) -> None:
+        for key in list(self._sessions):
+            await self.unload(key)
+
+
+class _Session:
+    def __init__(self, graph: Graph, cores: int) -> None:
+        self._graph = graph
+        self._slots = graph.config.instances
+        self._threads = graph.config.threads_per_run or max(1, cores // self._slots)
+        self._pool = ThreadPoolExecutor(self._slots, thread_name_prefix=f"run-{graph.key.name}")
+        self._session: Any = None
+        self._outputs: list[str] = []
+
+    async def open(self, warm_up: Sequence[Tensors]) -> Loaded:
+        loop = asyncio.get_running_loop()
+        loaded = await loop.run_in_executor(self._pool, self._load)
+        costs = {row_count(inputs): await self._cost_s(inputs) for inputs in warm_up}
+        return replace(loaded, row_costs_s=costs)
+
+    async def _cost_s(self, inputs: Tensors) -> float:
+        """Seconds a row takes in a run of these inputs. The first run, which plans memory, does not count."""
+        runs = [await self.run(inputs, ANY_TIME) for _ in range(1 + MEASURED_RUNS)]
+        return min(run.run_s for run in runs[1:]) / max(1, row_count(inputs))
+
+    def close(self) -> None:
+        """Blocks until the runs have ended."""
+        self._pool.shutdown(wait=True)
+        self._session = None
+
+    async def run(self, inputs: Tensors, call: Call) -> Run:
+        loop = asyncio.get_running_loop()
+        submitted_s = time.monotonic()
+        limit_s = min(call.deadline_s, submitted_s + RUN_LIMIT_S)
+        options = ort.RunOptions()
+        stop = loop.call_at(limit_s, _terminate, options)
+        try:
+            outputs = await loop.run_in_executor(self._pool, self._session.run, self._outputs, inputs, options)
+        except InvalidArgument as error:
+            log.warning("%s refused its input: %s", self._graph.key, error)
+            raise TensorInvalid(f"{self._graph.key.name} cannot take these tensors.") from None
+        except Exception as error:
+            if time.monotonic() >= limit_s:
+                raise DeadlinePassed("The run was stopped: it took too long.") from None
+            log.exception("%s failed over a run", self._graph.key)
+            raise EngineFailed(f"{self._graph.key.name} failed over this run.") from error
+        finally:
+            stop.cancel()
+        named = dict(zip(self._outputs, outputs, strict=True))
+        return Run(named, 0.0, time.monotonic() - submitted_s, row_count(inputs))
+
+    def _load(self) -> Loaded:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors; its warnings speak of graphs that nobody here can change
+        # Threads that spin for work would take the cores from decoding and from the other runs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        providers = [name for name in PROVIDERS if name in ort.get_available_providers()]
+        try:
+            self._session = ort.InferenceSession(str(self._graph.file), options, providers=providers)
+        except Exception as error:
+            log.exception("%s cannot be loaded", self._graph.key)
+            raise EngineFailed(f"{self._graph.key} cannot be loaded: its model file is not sound.") from error
+        config = self._graph.config
+        inputs = _specs(self._session.get_inputs(), config)
+        outputs = _specs(self._session.get_outputs(), config)
+        _compare(config.inputs, inputs, f"{config.name}/config.pbtxt", "input")
+        _compare(config.outputs, outputs, f"{config.name}/config.pbtxt", "output")
+        wanted = config.outputs or outputs
+        self._outputs = [spec.name for spec in wanted]
+        return Loaded(self._slots, config.inputs or inputs, wanted)
+
+
+def _terminate(options: Any) -> None:
+    """Asks the run to stop at its next node. Source: RunOptions.terminate of ONNX Runtime."""
+    options.terminate = True
+
+
+def _specs(nodes: Sequence[Any], config: GraphConfig) -> tuple[TensorSpec, ...]:
+    """What the model file says of itself, without the batch axis where the model has one."""
+    first = 1 if config.rules.max_batch_size else 0
+    return tuple(
+        TensorSpec(
+            node.name,
+            _DATATYPES.get(node.type, node.type),
+            tuple(size if isinstance(size, int) else -1 for size in node.shape[first:]),
+        )
+        for node in nodes
+    )
+
+
+def _compare(stated: Sequence[TensorSpec], found: Sequence[TensorSpec], file: str, field: str) -> None:
+    """Each tensor that config.pbtxt states must be in the model file, of the same type and of a shape that fits."""
+    by_name = {spec.name: spec for spec in found}
+    for i, spec in enumerate(stated):
+        actual = by_name.get(spec.name)
+        if actual is None:
+            names = ", ".join(by_name)
+            raise RepositoryInvalid(file, f"{field}[{i}].name", f"expected one of {names}; found {spec.name!r}")
+        if actual.datatype != spec.datatype:
+            expected = f"expected TYPE_{actual.datatype}, as in the model file; found TYPE_{spec.datatype}"
+            raise RepositoryInvalid(file, f"{field}[{i}].data_type", expected)
+        if not _shapes_agree(actual.shape, spec.shape):
+            expected = f"expected {list(actual.shape)} behind the batch axis, as in the model file"
+            raise RepositoryInvalid(file, f"{field}[{i}].dims", f"{expected}; found {list(spec.shape)}")
+
+
+def _shapes_agree(one: Sequence[int], other: Sequence[int]) -> bool:
+    return len(one) == len(other) and all(a == b or -1 in (a, b) for a, b in zip(one, other, strict=True))
+
+
+PLUGIN = OnnxEngine

@@ -1,0 +1,182 @@
+"""Everything that can go wrong, as one tree of facts. HTTP knows them in one table: gateway/errors.py.
+
+TidegateError
+├── InvalidInput                the caller can mend the request
+│   ├── BodyInvalid             not the JSON or the multipart that was announced
+│   ├── ParameterInvalid        a parameter is missing, of the wrong type or out of range
+│   ├── TensorInvalid           a tensor does not fit the model's signature
+│   └── ImageInvalid            not a picture, damaged, or of a kind that is not accepted
+│       └── ImageTooLarge       more pixels than are accepted
+├── BodyTooLarge                more bytes than are accepted
+├── MediaTypeUnsupported        a content type or encoding that is not accepted
+├── NotFound
+│   ├── ModelNotFound           no such model
+│   ├── VersionNotFound         the model has no such version, or it is not loaded
+│   └── RouteNotFound           no such path
+├── MethodNotAllowed            the path exists, the method does not
+├── TaskMismatch                the model does another task
+├── ModelAmbiguous              several models would do and none was named
+├── ModelNotReady               the model is known and has no version that could be loaded
+├── Busy                        try again later
+│   ├── QueueFull               as many are waiting as may wait
+│   └── ShuttingDown            this gateway drains
+├── DeadlinePassed              the answer would come too late
+├── OutputInvalid               the model's answer cannot be used (NaN, wrong shape)
+├── EngineFailed                the engine broke down over a run
+├── RepositoryInvalid           a file of the model repository is wrong: which, where, what was expected
+└── SettingsInvalid             the gateway was started with settings that cannot hold
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TidegateError(Exception):
+    """A failure with a stable code, a detail for this case and what to do about it.
+
+    `detail` and `remedy` reach callers as they are: never a path, a host or a traceback in them.
+    """
+
+    code: ClassVar[str] = "error"
+    title: ClassVar[str] = "Something went wrong"
+
+    def __init__(self, detail: str, *, remedy: str = "") -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.detail} {self.remedy}".strip()
+
+
+class InvalidInput(TidegateError):
+    code = "input_invalid"
+    title = "The request cannot be used"
+
+
+class BodyInvalid(InvalidInput):
+    code = "body_invalid"
+    title = "The body cannot be read"
+
+
+class ParameterInvalid(InvalidInput):
+    code = "parameter_invalid"
+    title = "A parameter is wrong"
+
+
+class TensorInvalid(InvalidInput):
+    code = "tensor_invalid"
+    title = "A tensor does not fit the model"
+
+
+class ImageInvalid(InvalidInput):
+    code = "image_invalid"
+    title = "The image cannot be read"
+
+
+class ImageTooLarge(ImageInvalid):
+    code = "image_too_large"
+    title = "The image has too many pixels"
+
+
+class BodyTooLarge(TidegateError):
+    code = "body_too_large"
+    title = "The body is too large"
+
+
+class MediaTypeUnsupported(TidegateError):
+    code = "media_type_unsupported"
+    title = "The content type is not accepted"
+
+
+class NotFound(TidegateError):
+    code = "not_found"
+    title = "Not found"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+    title = "No such model"
+
+
+class VersionNotFound(NotFound):
+    code = "version_not_found"
+    title = "No such version"
+
+
+class RouteNotFound(NotFound):
+    code = "route_not_found"
+    title = "No such path"
+
+
+class MethodNotAllowed(TidegateError):
+    code = "method_not_allowed"
+    title = "The method is not allowed here"
+
+
+class TaskMismatch(TidegateError):
+    code = "task_mismatch"
+    title = "The model does another task"
+
+
+class ModelAmbiguous(TidegateError):
+    code = "model_ambiguous"
+    title = "Several models could answer"
+
+
+class ModelNotReady(TidegateError):
+    code = "model_not_ready"
+    title = "The model is not ready"
+
+
+class Busy(TidegateError):
+    code = "busy"
+    title = "Too busy"
+
+
+class QueueFull(Busy):
+    code = "queue_full"
+    title = "The queue is full"
+
+
+class ShuttingDown(Busy):
+    code = "shutting_down"
+    title = "This gateway is shutting down"
+
+
+class DeadlinePassed(TidegateError):
+    code = "deadline_passed"
+    title = "The deadline has passed"
+
+
+class OutputInvalid(TidegateError):
+    code = "model_output_invalid"
+    title = "The model's output cannot be used"
+
+
+class EngineFailed(TidegateError):
+    code = "engine_failed"
+    title = "The engine failed"
+
+
+class RepositoryInvalid(TidegateError):
+    """A file of the repository is wrong. Read by operators, so it names the file.
+
+    file: path relative to the repository; field: where in it; expected: what should stand there.
+    """
+
+    code = "repository_invalid"
+    title = "The model repository has an error"
+
+    def __init__(self, file: str, field: str, expected: str, *, remedy: str = "") -> None:
+        where = f"{file}: {field}" if field else file
+        super().__init__(f"{where}: {expected}", remedy=remedy)
+        self.file = file
+        self.field = field
+        self.expected = expected
+
+
+class SettingsInvalid(TidegateError):
+    code = "settings_invalid"
+    title = "The settings cannot hold"

@@ -1,0 +1,152 @@
+"""The two applications: what callers reach, and what operators reach. FastAPI, with direct routes in front."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.errors import MethodNotAllowed, ParameterInvalid, RouteNotFound, TidegateError
+from serving.gateway.direct import DirectRoute, DirectTable
+from serving.gateway.errors import HeadersTooMany, met_a_bug, problem, protocol_error
+from serving.gateway.http import Outbound, read_request, send_answer
+from serving.gateway.routes.admin import admin_router
+from serving.gateway.routes.docs import docs_router
+from serving.gateway.routes.probes import probes_router
+from serving.gateway.routes.v1 import models_router, task_routes
+from serving.gateway.routes.v2 import infer_routes
+from serving.gateway.traffic import Traffic, check_head
+from serving.pipeline import Pipeline
+from serving.telemetry import Meters
+from serving.versions.catalog import ModelList
+
+log = logging.getLogger(__name__)
+
+TITLE: Final = "tidegate"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes of a body, bytes of JSON with tensors in it, and the longest a request may take."""
+
+    body: int
+    tensor_json: int
+    request_s: float
+
+
+class Gateway:
+    """One port's ASGI application: direct routes first, FastAPI for all else; every answer has its X-Request-Id."""
+
+    def __init__(self, app: FastAPI, direct: Sequence[DirectRoute]) -> None:
+        self._app: ASGIApp = app
+        self._direct = DirectTable(list(direct))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1000})
+            return
+        if await self._direct.run(scope, receive, send):
+            return
+        request_id = read_request(scope, receive).request_id
+        try:
+            check_head(scope)
+        except HeadersTooMany as error:
+            await send_answer(send, problem(error, scope["path"]), request_id)
+            return
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, named)
+        except Exception:  # answered already, by _bug
+            log.exception("request %s failed", request_id.decode())
+
+
+def public_app(
+    pipeline: Pipeline,
+    traffic: Traffic,
+    models: Callable[[], ModelList],
+    ready: Callable[[], bool],
+    limits: Limits,
+) -> Gateway:
+    """What callers reach: tasks, models, /v2, probes and the documentation."""
+    direct = [
+        *task_routes(pipeline, traffic, limits.body, limits.request_s),
+        *infer_routes(pipeline, traffic, limits.tensor_json, limits.request_s),
+    ]
+    app = _app([models_router(models), probes_router(ready), docs_router(TITLE)], direct)
+    return Gateway(app, direct)
+
+
+def admin_app(models: Callable[[], ModelList], ready: Callable[[], bool], meters: Meters) -> Gateway:
+    """What operators reach."""
+    return Gateway(_app([admin_router(models, meters), probes_router(ready)], []), [])
+
+
+def _app(routers: Sequence[APIRouter], direct: Sequence[DirectRoute]) -> FastAPI:
+    app = FastAPI(
+        title=TITLE,
+        version="1",
+        summary="Every family of deep-learning model behind one REST API, with a way back.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={
+            TidegateError: _known,
+            RequestValidationError: _misfit,
+            HTTPException: _refused,
+            Exception: _bug,
+        },
+    )
+    app.router.routes.extend(direct)
+    for router in routers:
+        app.include_router(router)
+    return app
+
+
+async def _known(request: Request, error: Any) -> Response:
+    return _respond(request, error)
+
+
+async def _misfit(request: Request, error: Any) -> Response:
+    """FastAPI's own checks of a path or query."""
+    first = error.errors()[0]
+    detail = f"{first['loc'][-1]}: {first['msg']}."
+    return _respond(request, ParameterInvalid(detail, remedy="GET /docs says what it may be."))
+
+
+async def _refused(request: Request, error: Any) -> Response:
+    """What the routing found no place for."""
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        response = _respond(
+            request, MethodNotAllowed("The path exists, the method does not.", remedy=f"Use {allowed}.")
+        )
+        response.headers["allow"] = allowed
+        return response
+    return _respond(request, RouteNotFound("There is nothing at this path.", remedy="GET /docs lists what there is."))
+
+
+async def _bug(request: Request, error: Any) -> Response:
+    del error  # Gateway logs it, with its traceback, under the request's id
+    return _respond(request, met_a_bug())
+
+
+def _respond(request: Request, error: TidegateError) -> Response:
+    path: str = request.scope["path"]
+    shape = protocol_error if path == "/v2" or path.startswith("/v2/") else problem
+    answer: Outbound = shape(error, path)
+    response = Response(answer.body, answer.status, media_type=answer.media_type.decode())
+    response.raw_headers.extend(answer.headers)
+    return response

@@ -1,0 +1,115 @@
+"""Errors to HTTP: one table of status codes, and the shapes that clients of each protocol know.
+
+RFC 9457 problems (https://www.rfc-editor.org/rfc/rfc9457) everywhere but under /v2, whose clients read
+`{"error": "..."}`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+
+from serving import errors
+from serving.errors import TidegateError
+from serving.gateway.http import Header, Outbound
+
+PROBLEM_JSON: Final = b"application/problem+json"
+RETRY_AFTER_S: Final = (1, 5)  # spread, so that those who were refused together do not come back together
+
+
+class InternalError(TidegateError):
+    """A bug of ours. The log has it under the request's id; the caller gets nothing of it but that id."""
+
+    code = "internal_error"
+    title = "Something went wrong here"
+
+
+class HttpInvalid(TidegateError):
+    code = "http_invalid"
+    title = "The request is not HTTP/1.1"
+
+
+class HeadersTooMany(TidegateError):
+    code = "headers_too_many"
+    title = "The request has too many headers"
+
+
+# The nearest class in an error's own order of inheritance decides.
+STATUS: Final[Mapping[type[TidegateError], HTTPStatus]] = {
+    TidegateError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.BodyInvalid: HTTPStatus.BAD_REQUEST,
+    errors.BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HttpInvalid: HTTPStatus.BAD_REQUEST,
+    HeadersTooMany: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    errors.MediaTypeUnsupported: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
+    errors.TaskMismatch: HTTPStatus.CONFLICT,
+    errors.ModelAmbiguous: HTTPStatus.CONFLICT,
+    errors.ModelNotReady: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.Busy: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.DeadlinePassed: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.OutputInvalid: HTTPStatus.BAD_GATEWAY,
+    errors.EngineFailed: HTTPStatus.SERVICE_UNAVAILABLE,
+    InternalError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+
+def status_of(error: TidegateError) -> HTTPStatus:
+    """The HTTP status of an error."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def problem(error: TidegateError, path: str) -> Outbound:
+    """An RFC 9457 problem. `path`: of the request, as `instance`."""
+    status = status_of(error)
+    body: dict[str, Any] = {
+        "type": f"urn:tidegate:error:{error.code}",
+        "title": error.title,
+        "status": int(status),
+        "detail": error.detail,
+        "instance": path,
+        "code": error.code,
+    }
+    if error.remedy:
+        body["remedy"] = error.remedy
+    return Outbound(_dumps(body), status, PROBLEM_JSON, headers=_headers(error, status))
+
+
+def protocol_error(error: TidegateError, path: str) -> Outbound:
+    """The Open Inference Protocol's error, with the codes that its clients know: input errors are 400."""
+    del path
+    status = status_of(error)
+    if status in (HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.CONFLICT):
+        status = HTTPStatus.BAD_REQUEST
+    return Outbound(_dumps({"error": str(error)}), status, headers=_headers(error, status))
+
+
+def met_a_bug() -> InternalError:
+    """What the caller is told of an exception that nobody foresaw."""
+    return InternalError("This request met a bug.", remedy="Report it with the X-Request-Id of this answer.")
+
+
+def _dumps(body: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError:  # text of a caller with half a surrogate in it
+        safe = {
+            key: value.encode(errors="replace").decode() if isinstance(value, str) else value
+            for key, value in body.items()
+        }
+        return orjson.dumps(safe)
+
+
+def _headers(error: TidegateError, status: HTTPStatus) -> tuple[Header, ...]:
+    headers: list[Header] = []
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.append((b"retry-after", b"%d" % random.randint(*RETRY_AFTER_S)))  # noqa: S311  (a spread, no secret)
+    if isinstance(error, errors.BodyTooLarge | HeadersTooMany):
+        headers.append((b"connection", b"close"))  # the rest of the body is not read
+    return tuple(headers)

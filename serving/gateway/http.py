@@ -1,0 +1,109 @@
+"""One HTTP exchange as plain data, and the ASGI application around a handler of it.
+
+Routes that carry load run as an `Endpoint`: bytes in, bytes out, nothing of FastAPI's request machinery between
+(measured in docs/decisions/0002-direct-routes.md). FastAPI documents them and runs the rest.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from starlette.types import Receive, Scope, Send
+
+from serving.errors import ParameterInvalid
+
+log = logging.getLogger(__name__)
+
+Header: TypeAlias = tuple[bytes, bytes]
+JSON: Final = b"application/json"
+# What may come back in a header: nothing that could end a line or a quoted string.
+_PROCESS: Final = secrets.token_hex(6).encode()
+_COUNT: Final = itertools.count(1)
+REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+
+@dataclass(slots=True)
+class Inbound:
+    """A request. Header names are lower case; of headers that are given twice the last one counts."""
+
+    scope: Scope
+    receive: Receive
+    headers: Mapping[bytes, bytes]
+    request_id: bytes
+
+    @property
+    def path(self) -> str:
+        return str(self.scope["path"])
+
+    @property
+    def path_parameters(self) -> Mapping[str, str]:
+        parameters: Mapping[str, str] = self.scope.get("path_params", {})
+        return parameters
+
+
+@dataclass(slots=True)
+class Outbound:
+    """An answer."""
+
+    body: bytes
+    status: int = 200
+    media_type: bytes = JSON
+    headers: tuple[Header, ...] = ()
+
+
+Handler: TypeAlias = Callable[[Inbound], Awaitable[Outbound]]
+
+
+def read_request(scope: Scope, receive: Receive) -> Inbound:
+    """The request's head, with an id: the caller's own, if it is a plain word, or a fresh one."""
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    given = headers.get(b"x-request-id", b"")
+    return Inbound(scope, receive, headers, given if given and REQUEST_ID.fullmatch(given) else fresh_id())
+
+
+def fresh_id() -> bytes:
+    """Unique over gateways and restarts by its first half, within this process by its second."""
+    return b"%s-%x" % (_PROCESS, next(_COUNT))
+
+
+async def send_answer(send: Send, answer: Outbound, request_id: bytes) -> None:
+    """Sends head and body at once."""
+    head = [
+        (b"content-type", answer.media_type),
+        (b"content-length", b"%d" % len(answer.body)),
+        (b"x-request-id", request_id),
+        *answer.headers,
+    ]
+    await send({"type": "http.response.start", "status": int(answer.status), "headers": head})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+def deadline_of(headers: Mapping[bytes, bytes], longest_s: float) -> float:
+    """When the answer is due, on time.monotonic()'s clock; `X-Request-Timeout-Ms` may only shorten `longest_s`."""
+    text = headers.get(b"x-request-timeout-ms")
+    timeout_s = longest_s
+    if text is not None:
+        if not text.isdigit() or len(text) > 12 or int(text) < 1:
+            raise ParameterInvalid(
+                "X-Request-Timeout-Ms is not a whole number of milliseconds of at least 1.",
+                remedy="Send 2000, for example, to wait for two seconds.",
+            )
+        timeout_s = min(longest_s, int(text) / 1000)
+    return time.monotonic() + timeout_s
+
+
+def server_timing(stages: Any) -> bytes:
+    """Stages as a Server-Timing value, in milliseconds. Source: https://www.w3.org/TR/server-timing/"""
+    return b"queue;dur=%.3f, pre;dur=%.3f, run;dur=%.3f, post;dur=%.3f" % (
+        stages.queue_s * 1e3,
+        stages.pre_s * 1e3,
+        stages.run_s * 1e3,
+        stages.post_s * 1e3,
+    )

@@ -1,0 +1,1 @@
+"""Routes, one file for each first segment of their paths."""

@@ -1,0 +1,101 @@
+"""What goes on at this gateway right now: requests in flight, whether it drains, and the door where both are asked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from prometheus_client import Counter
+from starlette.types import Receive, Scope, Send
+
+from serving.errors import Busy, ShuttingDown, TidegateError
+from serving.gateway.departure import CallerLeft, Presence
+from serving.gateway.errors import HeadersTooMany, met_a_bug, problem
+from serving.gateway.http import Handler, Outbound, read_request, send_answer
+from serving.telemetry import Meters
+
+log = logging.getLogger(__name__)
+
+MAX_HEADERS = 100
+MAX_HEAD = 64 * 1024
+ErrorShape = Callable[[TidegateError, str], Outbound]
+
+
+def check_head(scope: Scope) -> None:
+    """HeadersTooMany when there are more headers, or more bytes in them, than a client has reason to send."""
+    headers = scope["headers"]
+    if len(headers) > MAX_HEADERS:
+        raise HeadersTooMany(f"There are more than {MAX_HEADERS} headers.", remedy="Send fewer.")
+    if sum([len(name) + len(value) for name, value in headers]) > MAX_HEAD:
+        raise HeadersTooMany(f"The headers have more than {MAX_HEAD:,} bytes.", remedy="Send fewer or shorter ones.")
+
+
+class Traffic:
+    """Counts requests in flight and refuses, before a byte of the body is read, what is more than the limit."""
+
+    def __init__(self, meters: Meters, max_in_flight: int) -> None:
+        self.draining = False
+        self.presence = Presence()
+        self.in_flight = 0
+        self._limit = max_in_flight
+        self._meters = meters
+        meters.in_flight.set_function(lambda: self.in_flight)
+
+    def enter(self) -> None:
+        """Busy when as many requests are in flight as may be."""
+        if self.in_flight >= self._limit:
+            raise Busy("As many requests are in flight as this gateway takes.", remedy="Try again later.")
+        self.in_flight += 1
+
+    def leave(self) -> None:
+        self.in_flight -= 1
+
+    def counter(self, route: str, status: int) -> Counter:
+        """Counts the answers of a route with a status."""
+        return self._meters.responses.labels(route, str(int(status)))
+
+
+class Endpoint:
+    """A handler as an ASGI application: admitted, answered, its failures shaped, counted.
+
+    route: the path's template, as metrics name it.
+    """
+
+    def __init__(self, route: str, handler: Handler, traffic: Traffic, shape: ErrorShape = problem) -> None:
+        self._route = route
+        self._handler = handler
+        self._traffic = traffic
+        self._shape = shape
+        self._counters: dict[int, Counter] = {}  # looked up once: it is dear, and answers are many
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = read_request(scope, receive)
+        try:
+            check_head(scope)
+            self._traffic.enter()
+            try:
+                answer = await self._handler(request)
+            finally:
+                self._traffic.leave()
+        except TidegateError as error:
+            answer = self._shape(error, request.path)
+        except CallerLeft:
+            return
+        except asyncio.CancelledError:  # the server waits no longer: the time to drain is over
+            late = ShuttingDown(
+                "The gateway ended before the answer was ready.", remedy="Try again, elsewhere or later."
+            )
+            await self._answer(send, self._shape(late, request.path), request.request_id)
+            raise
+        except Exception:
+            log.exception("request %s failed", request.request_id.decode())
+            answer = self._shape(met_a_bug(), request.path)
+        await self._answer(send, answer, request.request_id)
+
+    async def _answer(self, send: Send, answer: Outbound, request_id: bytes) -> None:
+        counter = self._counters.get(answer.status)
+        if counter is None:
+            counter = self._counters[answer.status] = self._traffic.counter(self._route, answer.status)
+        counter.inc()
+        await send_answer(send, answer, request_id)

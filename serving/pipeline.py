@@ -1,0 +1,133 @@
+"""READ FIRST: the path of a request, in order.
+
+    gateway/routes/...            the body, read under limits; the deadline
+      Pipeline.predict
+        router.resolve            version first: labels and thresholds belong to it; the lease keeps it loaded
+        task.answer               steps.pre    request -> tensors, on a worker thread     (tasks/<verb>.encode)
+                                  steps.run    tensors -> tensors, rows of others beside  (batching -> engines)
+                                  steps.post   tensors -> reply, by its labels            (tasks/<verb>.decode)
+    failure anywhere              an error of errors.py, counted by its code; gateway/errors.py makes it an answer
+
+`Pipeline.infer` is the same path for callers who bring tensors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from serving.deadline import by_deadline
+from serving.engine import Call, Engine, Run, check_inputs
+from serving.errors import TaskMismatch, TidegateError
+from serving.repository.layout import SINGLE_GRAPH
+from serving.task import Reply, Request
+from serving.telemetry import Stages
+from serving.tensors import Tensors
+from serving.threads import Threads
+from serving.versions.resident import Resident
+from serving.versions.router import Router, Target
+
+T = TypeVar("T")
+CALLER_LEFT = "caller_left"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A task's reply and where its seconds went."""
+
+    reply: Reply
+    stages: Stages
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """Output tensors, the version that gave them and where the seconds went."""
+
+    model: str
+    version: int
+    outputs: Tensors
+    stages: Stages
+
+
+class Pipeline:
+    """Leads requests through router, task and engine."""
+
+    def __init__(self, router: Router, engine: Engine, threads: Threads) -> None:
+        self._router = router
+        self._engine = engine
+        self._threads = threads
+
+    async def predict(self, verb: str, target: Target, request: Request[Any], call: Call) -> Answer:
+        """The task's answer. Any error of errors.py but those of the repository."""
+        with self._router.resolve(target, verb) as resident:
+            task = resident.task
+            if task is None:  # the router checked the verb, but types cannot know
+                raise TaskMismatch(f"{resident.version.model} does no task.")
+            stages = Stages()
+            steps = _Steps(resident, self._engine, self._threads, call, stages)
+            reply = await _held(resident, call, stages, task.answer(request, steps))
+            return Answer(reply, stages)
+
+    async def infer(self, target: Target, inputs: Tensors, call: Call) -> Inference:
+        """One run of a model's graph on the caller's own tensors; TensorInvalid when they do not fit it."""
+        with self._router.resolve(target, None) as resident:
+            stages = Stages()
+            steps = _Steps(resident, self._engine, self._threads, call, stages)
+            outputs = await _held(resident, call, stages, steps.run(SINGLE_GRAPH, inputs))
+            return Inference(resident.version.model, resident.version.number, outputs, stages)
+
+
+class _Steps:
+    """Satisfies task.Steps for one request."""
+
+    __slots__ = ("_call", "_engine", "_resident", "_stages", "_threads")
+
+    def __init__(self, resident: Resident, engine: Engine, threads: Threads, call: Call, stages: Stages) -> None:
+        self._resident = resident
+        self._engine = engine
+        self._threads = threads
+        self._call = call
+        self._stages = stages
+
+    async def pre(self, function: Callable[[], Tensors]) -> Tensors:
+        tensors, waited_s, ran_s = await self._threads.run(function)
+        self._stages.queue_s += waited_s
+        self._stages.pre_s += ran_s
+        return tensors
+
+    async def run(self, graph: str, inputs: Tensors) -> Tensors:
+        resident = self._resident
+        key = resident.key(graph)
+        batched = resident.version.graphs[graph].config.rules.max_batch_size > 0
+        check_inputs(inputs, resident.loaded[graph].inputs, batched=batched)
+        run: Run = await self._engine.run(key, inputs, self._call)
+        self._stages.queue_s += run.queue_s
+        self._stages.run_s += run.run_s
+        return run.outputs
+
+    def post(self, function: Callable[[], T]) -> T:
+        started_s = time.monotonic()
+        result = function()
+        self._stages.post_s += time.monotonic() - started_s
+        return result
+
+
+async def _held(resident: Resident, call: Call, stages: Stages, work: Awaitable[T]) -> T:
+    """The work's result, held to the deadline, and metered however it ends."""
+    started_s = time.monotonic()
+    try:
+        result = await by_deadline(call.deadline_s, work)
+    except TidegateError as error:
+        resident.meter.failed(error.code)
+        raise
+    except asyncio.CancelledError:
+        resident.meter.failed(CALLER_LEFT)
+        raise
+    except Exception:
+        resident.meter.failed(TidegateError.code)
+        raise
+    resident.meter.answered(time.monotonic() - started_s, stages)
+    return result

@@ -1,0 +1,149 @@
+"""`config.pbtxt`: Triton's model configuration, as protobuf text, and what tidegate needs of it as plain data.
+
+Source: https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto, whose messages
+tritonclient carries. Our own bounds stand in `parameters`, which Triton hands to backends and does not judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from serving.errors import RepositoryInvalid
+
+ModelConfig = pb.ModelConfig  # the protobuf message, whole
+
+# `platform` or `backend` -> the file that a version folder must hold.
+MODEL_FILES: Final[Mapping[str, str]] = {"onnxruntime_onnx": "model.onnx", "onnxruntime": "model.onnx"}
+DEFAULT_QUEUE_ROWS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output: `shape` without the batch axis, -1 where it is free; `datatype` as in the protocol."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRules:
+    """What the batching policy goes by. `max_batch_size` 0: the model has no batch axis and is never batched.
+
+    `priority_levels` 0: all requests are alike. Priority 1 is the most urgent, as in Triton.
+    """
+
+    max_batch_size: int = 1
+    preferred_batch_sizes: tuple[int, ...] = ()
+    max_queue_delay_s: float = 0.0
+    max_queue_rows: int = DEFAULT_QUEUE_ROWS
+    priority_levels: int = 0
+    default_priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GraphConfig:
+    """A config.pbtxt, read. `inputs` and `outputs` may be empty: then the model file itself says what they are.
+
+    `instances` runs may go on at once; `threads_per_run` None means cores / instances.
+    """
+
+    name: str
+    platform: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    instances: int
+    threads_per_run: int | None
+    rules: BatchRules
+
+    @property
+    def model_file(self) -> str:
+        return MODEL_FILES[self.platform]
+
+
+def read_config(path: Path, name: str) -> GraphConfig:
+    """The configuration of the Triton model `name`; RepositoryInvalid names file, field and what was expected."""
+    file = f"{name}/{path.name}"
+    try:
+        message = text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
+    except FileNotFoundError:
+        raise RepositoryInvalid(file, "", "expected this file: Triton's model configuration") from None
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise RepositoryInvalid(file, f"line {error}", "expected protobuf text of Triton's ModelConfig") from None
+    return parse_config(message, name, file)
+
+
+def parse_config(message: Any, name: str, file: str = "config.pbtxt") -> GraphConfig:
+    """The configuration as plain data, each field checked."""
+    if message.name and message.name != name:
+        raise RepositoryInvalid(
+            file, "name", f"expected {name!r}, the folder's name, or nothing; found {message.name!r}"
+        )
+    platform = message.platform or message.backend
+    if platform not in MODEL_FILES:
+        expected = f"expected one of {', '.join(sorted(MODEL_FILES))}; found {platform!r}"
+        raise RepositoryInvalid(file, "platform", expected)
+    if message.max_batch_size < 0:
+        raise RepositoryInvalid(file, "max_batch_size", f"expected 0 or more; found {message.max_batch_size}")
+    return GraphConfig(
+        name=name,
+        platform=platform,
+        inputs=tuple(_tensor(spec, file, f"input[{i}]") for i, spec in enumerate(message.input)),
+        outputs=tuple(_tensor(spec, file, f"output[{i}]") for i, spec in enumerate(message.output)),
+        instances=max(1, sum(max(1, group.count) for group in message.instance_group)),
+        threads_per_run=_whole_parameter(message, "intra_op_thread_count", file),
+        rules=_rules(message, file),
+    )
+
+
+def write_config(path: Path, message: Any) -> None:
+    """Writes the message as protobuf text."""
+    path.write_text(text_format.MessageToString(message), encoding="utf-8")
+
+
+def _tensor(spec: Any, file: str, field: str) -> TensorSpec:
+    if not spec.name:
+        raise RepositoryInvalid(file, f"{field}.name", "expected the tensor's name")
+    datatype = pb.DataType.Name(spec.data_type).removeprefix("TYPE_")
+    if datatype == "INVALID":
+        raise RepositoryInvalid(file, f"{field}.data_type", "expected a type such as TYPE_FP32")
+    if any(size == 0 or size < -1 for size in spec.dims):
+        raise RepositoryInvalid(
+            file, f"{field}.dims", f"expected sizes above 0, or -1 for free; found {list(spec.dims)}"
+        )
+    return TensorSpec(spec.name, "BYTES" if datatype == "STRING" else datatype, tuple(spec.dims))
+
+
+def _rules(message: Any, file: str) -> BatchRules:
+    batching = message.dynamic_batching
+    for i, size in enumerate(batching.preferred_batch_size):
+        if not 1 <= size <= message.max_batch_size:
+            field = f"dynamic_batching.preferred_batch_size[{i}]"
+            raise RepositoryInvalid(file, field, f"expected 1 to max_batch_size {message.max_batch_size}; found {size}")
+    if batching.default_priority_level > batching.priority_levels:
+        field = "dynamic_batching.default_priority_level"
+        raise RepositoryInvalid(file, field, f"expected at most priority_levels {batching.priority_levels}")
+    queue_rows = _whole_parameter(message, "max_queue_rows", file)
+    return BatchRules(
+        max_batch_size=message.max_batch_size,
+        preferred_batch_sizes=tuple(sorted(set(batching.preferred_batch_size))),
+        max_queue_delay_s=batching.max_queue_delay_microseconds / 1e6,
+        max_queue_rows=queue_rows or DEFAULT_QUEUE_ROWS,
+        priority_levels=batching.priority_levels,
+        default_priority=batching.default_priority_level or (1 if batching.priority_levels else 0),
+    )
+
+
+def _whole_parameter(message: Any, key: str, file: str) -> int | None:
+    if key not in message.parameters:
+        return None
+    text = message.parameters[key].string_value
+    if not text.isdecimal() or not text.isascii() or int(text) < 1:
+        raise RepositoryInvalid(file, f'parameters["{key}"]', f"expected a whole number of at least 1; found {text!r}")
+    return int(text)

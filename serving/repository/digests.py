@@ -1,0 +1,41 @@
+"""Digests of a version's files: written by publish, compared before a load."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from serving.errors import RepositoryInvalid
+
+MANIFEST = "manifest.json"
+
+
+def digest_file(path: Path) -> str:
+    """The file's SHA-256 as `sha256:<hex>`."""
+    with path.open("rb") as stream:
+        return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+
+
+def digest_folder(folder: Path) -> dict[str, str]:
+    """Name -> digest of each file in the folder but the manifest."""
+    return {path.name: digest_file(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
+
+
+def verify(folder: Path, expected: Mapping[str, str], name: str) -> None:
+    """Compares the files of a version folder with its manifest. `name`: the folder, as errors shall call it.
+
+    RepositoryInvalid: a file is missing, has another content, is a link, or is not in the manifest.
+    """
+    remedy = "Publish the version again; a version never changes once it is published."
+    present = {path.name: path for path in folder.iterdir() if path.name != MANIFEST}
+    for file in sorted(present.keys() - expected.keys()):
+        raise RepositoryInvalid(f"{name}/{file}", "", "expected no file that the manifest does not list", remedy=remedy)
+    for file, digest in expected.items():
+        path = present.get(file)
+        if path is None:
+            raise RepositoryInvalid(f"{name}/{file}", "", "expected this file, the manifest lists it", remedy=remedy)
+        if path.is_symlink() or not path.is_file():
+            raise RepositoryInvalid(f"{name}/{file}", "", "expected a plain file, no link or folder", remedy=remedy)
+        if (found := digest_file(path)) != digest:
+            raise RepositoryInvalid(f"{name}/{file}", "digest", f"expected {digest}; found {found}", remedy=remedy)

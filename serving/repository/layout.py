@@ -1,0 +1,149 @@
+"""What lies in a model repository: Triton's layout, read once into an index that requests are looked up in.
+
+    <model>/config.pbtxt
+    <model>/<n>/{model.onnx, manifest.json, labels.txt, golden.npz, ...}
+    <model>.<graph>/...                 the further graphs of a model that has several
+
+No text of a caller is ever joined into a path: names are looked up in the index, or not found. One wrong folder is a
+problem on a list and takes nothing else down.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from serving.errors import RepositoryInvalid
+from serving.repository.config import GraphConfig, read_config
+from serving.repository.digests import MANIFEST
+from serving.repository.manifest import Manifest, read_manifest
+
+MODEL_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+VERSION_NAME: Final = re.compile(r"[1-9][0-9]{0,9}")
+CONFIG: Final = "config.pbtxt"
+SINGLE_GRAPH: Final = "model"  # the role of the graph of a model that has but one
+
+
+@dataclass(frozen=True, slots=True)
+class GraphKey:
+    """A graph as engines know it: a Triton model's name and a version."""
+
+    name: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """One graph of one version: where its file lies and how it is to be run."""
+
+    key: GraphKey
+    file: Path
+    config: GraphConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One immutable version of a model. `manifest` is None for a plain Triton model; `graphs` by role."""
+
+    model: str
+    number: int
+    folder: Path
+    manifest: Manifest | None
+    graphs: Mapping[str, Graph]
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}/{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model and its versions by number, in order."""
+
+    name: str
+    versions: Mapping[int, Version]
+
+    @property
+    def first_version(self) -> int:
+        """Where a model without state starts: its lowest version marked `seed`, else its lowest. Never its newest."""
+        seeds = [n for n, version in self.versions.items() if version.manifest and version.manifest.seed]
+        return min(seeds or self.versions)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What a repository holds, and what is wrong with the rest."""
+
+    models: Mapping[str, Model]
+    problems: tuple[RepositoryInvalid, ...]
+
+
+def scan(root: Path) -> Index:
+    """Reads the whole repository. RepositoryInvalid only when `root` itself is no folder."""
+    if not root.is_dir():
+        remedy = "Name a folder of models with --repository."
+        raise RepositoryInvalid(root.name, "", "expected a folder, the model repository", remedy=remedy)
+    models: dict[str, Model] = {}
+    problems: list[RepositoryInvalid] = []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        if folder.name.startswith(".") or "." in folder.name:
+            continue  # staging folders, and graphs of models, which are read with their model
+        try:
+            model = _read_model(root, folder, problems)
+        except RepositoryInvalid as problem:
+            problems.append(problem)
+        else:
+            models[model.name] = model
+    return Index(models, tuple(problems))
+
+
+def _read_model(root: Path, folder: Path, problems: list[RepositoryInvalid]) -> Model:
+    if not MODEL_NAME.fullmatch(folder.name):
+        expected = "expected a name of a-z, 0-9, _ and -, at most 63 long, that begins with a letter or a digit"
+        raise RepositoryInvalid(folder.name, "", expected)
+    config = read_config(folder / CONFIG, folder.name)
+    versions: dict[int, Version] = {}
+    for path in folder.iterdir():
+        if not path.is_dir() or not VERSION_NAME.fullmatch(path.name):
+            continue
+        try:
+            version = _read_version(root, path, config)
+        except RepositoryInvalid as problem:
+            problems.append(problem)
+        else:
+            versions[version.number] = version
+    if not versions:
+        raise RepositoryInvalid(folder.name, "", "expected at least one sound version folder, such as 1")
+    return Model(folder.name, dict(sorted(versions.items())))
+
+
+def _read_version(root: Path, folder: Path, config: GraphConfig) -> Version:
+    model, number = folder.parent.name, int(folder.name)
+    name = f"{model}/{number}"
+    manifest = read_manifest(folder / MANIFEST, f"{name}/{MANIFEST}") if (folder / MANIFEST).is_file() else None
+    names = dict(manifest.graphs) if manifest else {}
+    graphs = {role: _read_graph(root, graph, number) for role, graph in names.items() if graph != model}
+    if not names or model in names.values():
+        role = next((role for role, graph in names.items() if graph == model), SINGLE_GRAPH)
+        graphs[role] = _graph(GraphKey(model, number), folder, config)
+    return Version(model, number, folder, manifest, graphs)
+
+
+def _read_graph(root: Path, name: str, number: int) -> Graph:
+    model, _, graph = name.partition(".")
+    if not MODEL_NAME.fullmatch(model) or not MODEL_NAME.fullmatch(graph):
+        raise RepositoryInvalid(name, "", "expected a graph name of the form <model>.<graph>")
+    return _graph(GraphKey(name, number), root / name / str(number), read_config(root / name / CONFIG, name))
+
+
+def _graph(key: GraphKey, folder: Path, config: GraphConfig) -> Graph:
+    file = folder / config.model_file
+    if not file.is_file():
+        raise RepositoryInvalid(f"{key}/{config.model_file}", "", f"expected this file, for platform {config.platform}")
+    return Graph(key, file, config)

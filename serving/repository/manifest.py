@@ -1,0 +1,104 @@
+"""`manifest.json`: what a version is, said by whoever published it. A version exists when its manifest does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from serving.errors import RepositoryInvalid
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Metric(_Part):
+    """One figure on held-out rows, beside what it must at least be and what a baseline reaches."""
+
+    value: float
+    rows: int | None = Field(default=None, ge=1)
+    floor: float | None = None
+    baseline: float | None = None
+    baseline_name: str | None = None
+    higher_is_better: bool = True
+
+
+class Parity(_Part):
+    """How far the graph on the serving engine lies from the trained network, as largest absolute differences."""
+
+    max_abs_difference: float = Field(ge=0)
+    batch_max_abs_difference: float = Field(ge=0, description="rows alone against the same rows in one batch")
+    tolerance: float = Field(gt=0)
+    rows: int = Field(ge=1)
+    engine: str
+
+
+class Data(_Part):
+    """What the version was trained and measured on."""
+
+    name: str
+    source: str
+    licence: str
+    digest: str | None = None
+    rows: Mapping[str, int] = {}
+    note: str = ""
+
+
+class Licence(_Part):
+    """Under what the weights may be used, and where they come from."""
+
+    spdx: str
+    source: str
+    attribution: str = ""
+
+
+class Code(_Part):
+    """The code that made the version."""
+
+    revision: str
+    version: str
+
+
+class Manifest(_Part):
+    """A version's manifest. `files` has the SHA-256 of every other file in the folder, as `sha256:<hex>`.
+
+    `graphs` maps the role that the task knows a graph by to its Triton model name; empty for a model of one graph,
+    whose role is `model`. `preprocessing` is the task's own business: the task checks it when it is bound.
+    `seed`: a model with no state yet starts here.
+    """
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    task: str
+    family: str
+    created: str
+    seed: bool = False
+    intended_use: str = ""
+    graphs: Mapping[str, str] = {}
+    labels: str | None = None
+    preprocessing: Mapping[str, Any] = {}
+    metrics: Mapping[str, Metric] = {}
+    parity: Parity | None = None
+    data: Data | None = None
+    licence: Licence
+    code: Code
+    files: Mapping[str, str]
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def read_manifest(path: Path, file: str) -> Manifest:
+    """The manifest at `path`; RepositoryInvalid names `file`, the field and what was expected."""
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise RepositoryInvalid(file, field, first["msg"]) from None
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Writes the manifest as indented JSON."""
+    path.write_text(manifest.model_dump_json(by_alias=True, indent=2, exclude_none=True) + "\n", encoding="utf-8")

@@ -1,0 +1,90 @@
+"""What the gateway can be told: command line over `TIDEGATE_*` environment over defaults. Only bootstrap reads it."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import platformdirs
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from serving.errors import SettingsInvalid
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+def _state_folder() -> Path:
+    return Path(platformdirs.user_state_dir("tidegate"))
+
+
+def _cores() -> int:
+    """The processors this process may use, which containers and taskset make fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Settings(BaseSettings):
+    """Sizes in bytes, times in seconds where the name ends in `_s`."""
+
+    model_config = SettingsConfigDict(env_prefix="TIDEGATE_", frozen=True, extra="ignore")
+
+    repository: Path = Path("model_repository")
+    state: Path = Field(default_factory=_state_folder)
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    admin_host: str = "127.0.0.1"
+    admin_port: Port = 8081
+    engine: str = "onnx"
+    # The models that answer when a request names none. A name that the repository does not hold is passed over.
+    default_models: Annotated[Mapping[str, str], NoDecode] = {"classify": "efficientnet-lite0"}
+    cores: int = Field(default_factory=_cores, ge=1)
+    body_limit: int = Field(default=25 * 2**20, ge=1)
+    tensor_json_limit: int = Field(default=2**20, ge=1, description="JSON of tensors blocks the loop while it is read")
+    max_in_flight: int = Field(default=1024, ge=1, description="requests at once, over all models")
+    request_timeout_s: float = Field(default=60.0, gt=0, description="the longest a caller may ask to wait")
+    drain_delay_s: float = Field(default=5.0, ge=0, description="still taking requests while balancers turn away")
+    drain_timeout_s: float = Field(default=30.0, ge=0, description="how long requests in flight may take to finish")
+
+    @field_validator("default_models", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        """`classify=resnet,detect=yolo` as a mapping."""
+        if not isinstance(value, str):
+            return value
+        pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+        if any(not (task.strip() and model.strip()) for task, _, model in pairs):
+            raise ValueError("expected task=model pairs with commas between, such as classify=resnet,detect=yolo")
+        return {task.strip(): model.strip() for task, _, model in pairs}
+
+    @field_validator("host", "admin_host")
+    @classmethod
+    def _loopback(cls, value: str) -> str:
+        if value == "localhost":
+            return value
+        try:
+            address = ipaddress.ip_address(value)
+        except ValueError:
+            raise ValueError("expected an IP address, or localhost") from None
+        if not address.is_loopback:
+            raise ValueError(
+                "expected a loopback address such as 127.0.0.1: whoever reaches another one could use every model,"
+                " and this version has no keys yet. Put a proxy that checks its callers in front"
+            )
+        return value
+
+
+def read_settings(**given: object) -> Settings:
+    """Settings from what is given (None means not given), the environment and the defaults.
+
+    SettingsInvalid names the setting and what was expected.
+    """
+    try:
+        return Settings.model_validate({name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        option = f"--{name.replace('_', '-')} (TIDEGATE_{name.upper()})"
+        raise SettingsInvalid(f"{option}: {first['msg']}.") from None

@@ -1,0 +1,129 @@
+"""What a model means to a caller: its request, its reply, the way to tensors and back, and an example of it all.
+
+A task is bound to one version when that version is loaded: labels, preprocessing and thresholds are the version's
+own, so that nothing of one version can answer for another. A new task is one file in `serving/tasks/` with a class
+named `PLUGIN`; routes, OpenAPI page, warm-up, contract tests and load test are made from what it says here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from serving.errors import RepositoryInvalid
+from serving.repository.config import TensorSpec
+from serving.repository.layout import SINGLE_GRAPH, Version
+from serving.tensors import Tensors
+
+FOLDER = "serving.tasks"
+
+
+class Parameters(BaseModel):
+    """What a caller may set. From the query, form fields or JSON keys; unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Reply(BaseModel):
+    """What a caller gets. Every reply names the model and the version that gave it."""
+
+    model: str
+    version: int
+
+
+P = TypeVar("P", bound=Parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Generic[P]):
+    """A request of one task: its payload as it was sent (an image's file, undecoded) and its parameters."""
+
+    payload: bytes
+    parameters: P
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A real request and what the reply looks like. Feeds warm-up, OpenAPI, contract tests and load test.
+
+    payload: the body as raw bytes; content_type: of that body; parameters: as they stand in the query.
+    """
+
+    payload: bytes
+    content_type: str
+    parameters: Mapping[str, Any]
+    reply: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a task wants of its graphs: role -> tensors without their batch axis, -1 where any size will do."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+T = TypeVar("T")
+
+
+class Steps(Protocol):
+    """What the pipeline lends a task for one request. Each call is timed and counted by stage."""
+
+    async def pre(self, function: Callable[[], Tensors]) -> Tensors:
+        """Runs blocking work, such as decoding a picture, on a worker thread."""
+        ...
+
+    async def run(self, graph: str, inputs: Tensors) -> Tensors:
+        """Runs a graph by its role; rows of other callers may share the run."""
+        ...
+
+    def post(self, function: Callable[[], T]) -> T:
+        """Runs work of microseconds here on the event loop."""
+        ...
+
+
+class Task(ABC, Generic[P]):
+    """A verb, bound to one version. RepositoryInvalid from the constructor when the version does not fit the task."""
+
+    verb: ClassVar[str]
+    summary: ClassVar[str]
+    payload: ClassVar[str]  # what the payload is: "image"
+    parameters: ClassVar[type[Parameters]]
+    reply: ClassVar[type[Reply]]
+    signatures: ClassVar[Mapping[str, Signature]]
+
+    def __init__(self, version: Version) -> None:
+        self.model = version.model
+        self.version = version.number
+        for role in self.signatures:
+            if role not in version.graphs:
+                raise RepositoryInvalid(f"{version.name}/manifest.json", "graphs", f"expected a graph {role!r}")
+
+    @classmethod
+    @abstractmethod
+    def example(cls) -> Example:
+        """A small request that any version of the task can take."""
+
+    @abstractmethod
+    def encode(self, request: Request[P]) -> Tensors:
+        """The request as one row or more. Blocking; InvalidInput when the payload cannot be used."""
+
+    @abstractmethod
+    def decode(self, outputs: Tensors, request: Request[P]) -> Reply:
+        """The rows' outputs as a reply; OutputInvalid when they cannot be one."""
+
+    async def answer(self, request: Request[P], steps: Steps) -> Reply:
+        """The way from request to reply. Tasks that need several runs override this and drive their graphs."""
+        inputs = await steps.pre(lambda: self.encode(request))
+        outputs = await steps.run(SINGLE_GRAPH, inputs)
+        return steps.post(lambda: self.decode(outputs, request))
+
+    def warm_up(self) -> Mapping[str, Tensors]:
+        """One row for each graph by its role, made from the example. Blocking."""
+        example = self.example()
+        parameters: Any = self.parameters.model_validate(dict(example.parameters))
+        return {SINGLE_GRAPH: self.encode(Request(example.payload, parameters))}

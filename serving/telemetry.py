@@ -1,0 +1,139 @@
+"""The meters: Prometheus names and labels, all in one place.
+
+Labels come from closed sets only: models and versions that were loaded, verbs of tasks, codes of errors.py, stages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+from serving.histogram import Histogram
+
+# From a tiny model's tenth of a millisecond to a minute.
+SECONDS: Final = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+OK: Final = "ok"
+FOLD_AT: Final = 256  # requests; counting them takes a tenth of a millisecond
+
+
+@dataclass(slots=True)
+class Stages:
+    """Where the seconds of one request went. They travel with the reply, as Server-Timing."""
+
+    queue_s: float = 0.0
+    pre_s: float = 0.0
+    run_s: float = 0.0
+    post_s: float = 0.0
+
+
+class RequestMeter:
+    """The meters of one model, version and task, looked up once when the version is loaded."""
+
+    def __init__(self, meters: Meters, model: str, version: int, task: str) -> None:
+        labels = (model, str(version), task)
+        self._requests = meters.requests
+        self._labels = labels
+        self._ok = meters.requests.labels(*labels, OK)
+        self._columns = [
+            meters.duration.series(*labels),
+            *(meters.stage.series(*labels, stage) for stage in ("queue", "pre", "run", "post")),
+        ]
+        self._pending: list[tuple[float, ...]] = []
+
+    def answered(self, duration_s: float, stages: Stages) -> None:
+        """One request, from routing to reply."""
+        self._pending.append((duration_s, stages.queue_s, stages.pre_s, stages.run_s, stages.post_s))
+        if len(self._pending) >= FOLD_AT:
+            self.fold()
+
+    def failed(self, code: str) -> None:
+        """`code`: of the error's class, or `caller_left`."""
+        self._requests.labels(*self._labels, code).inc()
+
+    def fold(self) -> None:
+        """Counts what waits to be counted."""
+        if not self._pending:
+            return
+        pending = np.asarray(self._pending, dtype=np.float64)
+        self._pending.clear()
+        self._ok.inc(len(pending))
+        for series, values in zip(self._columns, pending.T, strict=True):
+            series.add(values)
+
+
+class Meters:
+    """All meters of one gateway, in a registry of its own so that several can live in one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._request_meters: dict[tuple[str, int, str], RequestMeter] = {}
+        labels = ("model", "version", "task")
+        self.requests = Counter(
+            "tidegate_requests", "Requests that reached a model, by outcome.", (*labels, "code"), registry=self.registry
+        )
+        self.duration = Histogram(
+            "tidegate_request_duration_seconds",
+            "Answered requests, from routing to reply.",
+            labels,
+            SECONDS,
+            self.registry,
+        )
+        self.stage = Histogram(
+            "tidegate_stage_duration_seconds",
+            "Answered requests, by stage: queue, pre, run, post.",
+            (*labels, "stage"),
+            SECONDS,
+            self.registry,
+        )
+        self.batch_rows = Histogram(
+            "tidegate_batch_rows",
+            "Rows that ran together.",
+            ("graph", "version"),
+            ROWS,
+            self.registry,
+        )
+        self.batches = Counter(
+            "tidegate_batches",
+            "Batches, by why each was cut: full, preferred, delay, deadline, free.",
+            ("graph", "version", "reason"),
+            registry=self.registry,
+        )
+        self.waiting_rows = Gauge(
+            "tidegate_waiting_rows",
+            "Rows left waiting when the last batch was cut.",
+            ("graph", "version"),
+            registry=self.registry,
+        )
+        self.responses = Counter(
+            "tidegate_http_responses", "HTTP answers by route and status.", ("route", "status"), registry=self.registry
+        )
+        self.in_flight = Gauge("tidegate_in_flight_requests", "Requests being answered now.", registry=self.registry)
+        self.model_ready = Gauge(
+            "tidegate_model_ready", "1 while the version can answer.", ("model", "version"), registry=self.registry
+        )
+
+    def request_meter(self, model: str, version: int, task: str) -> RequestMeter:
+        """Meters for a version that was loaded; those of an earlier load of it go on."""
+        key = (model, version, task)
+        if key not in self._request_meters:
+            self._request_meters[key] = RequestMeter(self, model, version, task)
+        return self._request_meters[key]
+
+    def batch_cut(self, graph: str, version: int, rows: int, reason: str, waiting_rows: int) -> None:
+        """One batch of `rows` was started."""
+        labels = (graph, str(version))
+        self.batch_rows.series(*labels).add(np.asarray([rows], dtype=np.float64))
+        self.batches.labels(*labels, reason).inc()
+        self.waiting_rows.labels(*labels).set(waiting_rows)
+
+    def exposition(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        for meter in self._request_meters.values():
+            meter.fold()
+        return generate_latest(self.registry)

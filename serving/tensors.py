@@ -1,0 +1,54 @@
+"""Named tensors, and the names that numpy, Triton's configuration and the inference protocol give to one type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Tensors = Mapping[str, Array]
+
+# Open Inference Protocol name -> numpy type. BYTES are Python `bytes` in object arrays.
+DTYPES: Mapping[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype(np.uint16),
+    "UINT32": np.dtype(np.uint32),
+    "UINT64": np.dtype(np.uint64),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype(np.int16),
+    "INT32": np.dtype(np.int32),
+    "INT64": np.dtype(np.int64),
+    "FP16": np.dtype(np.float16),
+    "FP32": np.dtype(np.float32),
+    "FP64": np.dtype(np.float64),
+    "BYTES": np.dtype(np.object_),
+}
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+def datatype(dtype: np.dtype[Any]) -> str:
+    """The protocol's name of a numpy type; KeyError for one that the protocol does not know."""
+    return _NAMES[dtype]
+
+
+def row_count(tensors: Tensors) -> int:
+    """How many rows the tensors have along their batch axis, which is the first; 0 for no tensors."""
+    for array in tensors.values():
+        return int(array.shape[0])
+    return 0
+
+
+def concatenate(batches: Sequence[Tensors]) -> dict[str, Array]:
+    """The batches as one, row after row. All have the same names, types and shapes behind the batch axis."""
+    if len(batches) == 1:
+        return dict(batches[0])
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def rows(tensors: Tensors, start: int, stop: int) -> dict[str, Array]:
+    """Rows start to stop (exclusive) of each tensor, as views."""
+    return {name: array[start:stop] for name, array in tensors.items()}

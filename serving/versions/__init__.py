@@ -1,0 +1,1 @@
+"""Which versions are loaded, and which of them answers: resident, loader, router, reconciler."""

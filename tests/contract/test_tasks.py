@@ -1,0 +1,125 @@
+"""What every task must be: everything that is made from a task is made from what is checked here."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+import tiny
+
+from serving import plugins
+from serving.engine import EngineOptions
+from serving.engines.onnx import OnnxEngine
+from serving.errors import RepositoryInvalid
+from serving.repository.layout import SINGLE_GRAPH, scan
+from serving.task import FOLDER, Parameters, Reply, Request, Task
+
+TASKS = {name: plugins.find(FOLDER, name, "PLUGIN") for name in plugins.names(FOLDER)}
+each = pytest.mark.parametrize(("name", "task"), TASKS.items(), ids=TASKS.keys())
+
+
+def versions_of(root, verb: str):
+    """A tiny version of each task; a new task adds its own here, or to tests/tiny.py."""
+    assert verb == "classify", f"tests/contract/test_tasks.py has no tiny model for {verb} yet"
+    tiny.add_classifier(root)
+    return scan(root).models["colours"].versions[1]
+
+
+@each
+def test_says_what_it_is(name, task):
+    assert issubclass(task, Task)
+    assert task.verb == name
+    assert task.summary
+    assert task.__doc__
+    assert issubclass(task.parameters, Parameters)
+    assert issubclass(task.reply, Reply)
+    for parameter, field in task.parameters.model_fields.items():
+        assert field.description, f"{parameter} is described"
+        assert not field.is_required(), f"{parameter} may be left out"
+
+
+@each
+def test_its_example_is_a_request_and_a_reply(name, task):
+    example = task.example()
+    assert example.payload
+    task.parameters.model_validate(dict(example.parameters))
+    task.reply.model_validate(dict(example.reply))
+
+
+@each
+def test_its_example_goes_the_whole_way(tmp_path, name, task):
+    bound = task(versions_of(tmp_path, name))
+    example = task.example()
+    request = Request(example.payload, task.parameters.model_validate(dict(example.parameters)))
+    graph = scan(tmp_path).models[bound.model].versions[1].graphs[SINGLE_GRAPH]
+
+    async def main():
+        engine = OnnxEngine(EngineOptions(cores=1))
+        await engine.load(graph, [])
+        run = await engine.run(graph.key, bound.encode(request))
+        await engine.close()
+        return bound.decode(run.outputs, request)
+
+    reply = asyncio.run(main())
+    assert (reply.model, reply.version) == (bound.model, 1)
+    task.reply.model_validate(reply.model_dump())
+
+
+@each
+def test_its_tensors_are_those_of_its_signature(tmp_path, name, task):
+    bound = task(versions_of(tmp_path, name))
+    for role, row in bound.warm_up().items():
+        assert {spec.name for spec in task.signatures[role].inputs} == set(row)
+        assert {len(array) for array in row.values()} == {1}
+
+
+@each
+def test_a_version_without_its_graphs_is_refused(tmp_path, name, task):
+    version = versions_of(tmp_path, name)
+    folder = version.folder
+    tiny.write_classifier_manifest(folder, graphs={"other": version.model})
+    with pytest.raises(RepositoryInvalid) as caught:
+        task(scan(tmp_path).models[version.model].versions[1])
+    assert caught.value.field == "graphs"
+
+
+def classifier(root, **changes):
+    folder = tiny.add_classifier(root)
+    tiny.write_classifier_manifest(folder, **changes)
+    return TASKS["classify"](scan(root).models["colours"].versions[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"labels": None}, "labels"),
+        ({"preprocessing": {"resize": None}}, "preprocessing.size"),
+        ({"preprocessing": {"resize": None, "size": 8, "mean": 0.5}}, "preprocessing.mean"),
+    ],
+    ids=["no labels", "half a preprocessing", "an unknown key"],
+)
+def test_classify_names_what_is_wrong_with_a_manifest(tmp_path, changes, field):
+    with pytest.raises(RepositoryInvalid) as caught:
+        classifier(tmp_path, **changes)
+    assert (caught.value.file, caught.value.field) == ("colours/1/manifest.json", field)
+
+
+@pytest.mark.parametrize(
+    ("scores", "top_k", "labels"),
+    [
+        ([0.2, 0.5, 0.3], 2, ["green", "blue"]),
+        ([0.2, 0.5, 0.3], 3, ["green", "blue", "red"]),
+        ([0.2, 0.5, 0.3], 1000, ["green", "blue", "red"]),
+        ([0.4, 0.2, 0.4], 1, ["red"]),
+        ([0.3, 0.3, 0.4], 2, ["blue", "red"]),
+        ([0.3, 0.3, 0.3], 3, ["red", "green", "blue"]),
+    ],
+    ids=["two", "all", "more than there are", "equal: by place", "equal at the cut", "all equal"],
+)
+def test_classify_gives_the_most_probable_first(tmp_path, scores, top_k, labels):
+    task = classifier(tmp_path)
+    request = Request(b"", task.parameters(top_k=top_k))
+    reply = task.decode({"probabilities": np.array([scores], np.float32)}, request)
+    assert [prediction.label for prediction in reply.predictions] == labels
+    assert [prediction.class_id for prediction in reply.predictions] == [tiny.COLOURS.index(one) for one in labels]

@@ -1,0 +1,108 @@
+"""Load whose arrivals do not wait for answers: Poisson, over keep-alive connections that are reused as they fall free.
+
+Closed loops hide queueing: their callers wait, so an overloaded server is asked less. This one asks on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Outcome:
+    """Seconds from the moment a request was due to its answer, by status; 0 stands for a connection that broke."""
+
+    offered_s: float
+    seconds: dict[int, list[float]] = field(default_factory=dict)
+    retry_after: set[str] = field(default_factory=set)
+
+    def add(self, status: int, seconds: float) -> None:
+        self.seconds.setdefault(status, []).append(seconds)
+
+    def count(self, status: int) -> int:
+        return len(self.seconds.get(status, []))
+
+    def rate(self, status: int) -> float:
+        """Answers of that status per second of the load."""
+        return self.count(status) / self.offered_s
+
+    def percentile(self, status: int, share: float) -> float:
+        ordered = sorted(self.seconds[status])
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+class Caller:
+    """One request after another over one connection."""
+
+    def __init__(self, host: str, port: int, request: bytes) -> None:
+        self._address = host, port
+        self._request = request
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def ask(self) -> tuple[int, str]:
+        """The status and Retry-After of the answer; status 0 when the connection breaks."""
+        try:
+            if self._reader is None or self._writer is None:
+                self._reader, self._writer = await asyncio.open_connection(*self._address)
+            self._writer.write(self._request)
+            head = await self._reader.readuntil(b"\r\n\r\n")
+            headers = dict(line.split(": ", 1) for line in head.decode("latin-1").lower().split("\r\n")[1:] if line)
+            await self._reader.readexactly(int(headers["content-length"]))
+        except (OSError, asyncio.IncompleteReadError):
+            self.close()
+            return 0, ""
+        return int(head[9:12]), headers.get("retry-after", "")
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._reader = self._writer = None
+
+
+async def closed_loop(host: str, port: int, request: bytes, *, callers: int, seconds: float) -> Outcome:
+    """As many requests as the server answers to `callers` who each wait for theirs."""
+    outcome = Outcome(seconds)
+    end_s = time.monotonic() + seconds
+
+    async def loop() -> None:
+        caller = Caller(host, port, request)
+        while (started_s := time.monotonic()) < end_s:
+            status, _ = await caller.ask()
+            outcome.add(status, time.monotonic() - started_s)
+        caller.close()
+
+    await asyncio.gather(*(loop() for _ in range(callers)))
+    return outcome
+
+
+async def open_loop(host: str, port: int, request: bytes, *, rate: float, seconds: float, seed: int = 0) -> Outcome:
+    """`rate` requests a second on average for so many seconds, each timed from when it was due."""
+    outcome = Outcome(seconds)
+    arrivals = random.Random(seed)
+    idle: list[Caller] = []
+    asking: set[asyncio.Task[None]] = set()
+
+    async def ask(due_s: float) -> None:
+        caller = idle.pop() if idle else Caller(host, port, request)
+        status, retry_after = await caller.ask()
+        outcome.add(status, time.monotonic() - due_s)
+        if retry_after:
+            outcome.retry_after.add(retry_after)
+        idle.append(caller)
+
+    started_s = due_s = time.monotonic()
+    while due_s < started_s + seconds:
+        if (wait_s := due_s - time.monotonic()) > 0:
+            await asyncio.sleep(wait_s)
+        task = asyncio.create_task(ask(due_s))
+        asking.add(task)
+        task.add_done_callback(asking.discard)
+        due_s += arrivals.expovariate(rate)
+    await asyncio.gather(*asking)
+    for caller in idle:
+        caller.close()
+    return outcome

@@ -1,0 +1,114 @@
+"""Tiny model repositories for tests: graphs of a few nodes, written with onnx, that answer in microseconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper, save
+from tritonclient.grpc import model_config_pb2 as pb
+
+from serving.repository.config import ModelConfig, write_config
+from serving.repository.digests import digest_folder
+from serving.repository.manifest import Code, Licence, Manifest, write_manifest
+
+LICENCE = Licence(spdx="Apache-2.0", source="made by the tests")
+CODE = Code(revision="tests", version="0")
+COLOURS = ("red", "green", "blue")
+
+
+def mean_colour_graph(path: Path, size: int, bias: float = 0.0) -> None:
+    """pixels uint8 [n, size, size, 3] -> probabilities float32 [n, 3]: the softmax of the mean of each channel / 32.
+
+    bias: added to the first class, so that two versions can be told apart.
+    """
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["x", "axes"], ["means"], keepdims=0),
+        helper.make_node("Mul", ["means", "scale"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "bias"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
+    ]
+    constants = {
+        "axes": np.array([1, 2], dtype=np.int64),
+        "scale": np.array(1 / 32, dtype=np.float32),
+        "bias": np.array([bias, 0, 0], dtype=np.float32),
+    }
+    _save(path, nodes, constants, ("pixels", TensorProto.UINT8, ["n", size, size, 3]), ("probabilities", ["n", 3]))
+
+
+def double_graph(path: Path) -> None:
+    """x float32 [n, any] -> y float32 [n, any]: y = 2 x."""
+    nodes = [helper.make_node("Mul", ["x", "two"], ["y"])]
+    constants = {"two": np.array(2, dtype=np.float32)}
+    _save(path, nodes, constants, ("x", TensorProto.FLOAT, ["n", "m"]), ("y", ["n", "m"]))
+
+
+def _save(path, nodes, constants, inputs, outputs):
+    initializers = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    name, kind, shape = inputs
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(name, kind, shape)],
+        [helper.make_tensor_value_info(outputs[0], TensorProto.FLOAT, outputs[1])],
+        initializers,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+
+
+def config(name: str, **fields) -> ModelConfig:
+    """A config.pbtxt with batches up to 8; fields as in Triton's ModelConfig."""
+    return ModelConfig(**{"name": name, "platform": "onnxruntime_onnx", "max_batch_size": 8, **fields})
+
+
+def add_classifier(
+    root: Path, name: str = "colours", number: int = 1, *, size: int = 8, bias: float = 0.0, **fields
+) -> Path:
+    """Publishes a version of a classifier of mean colours; gives its folder."""
+    folder = root / name / str(number)
+    mean_colour_graph(folder / "model.onnx", size, bias)
+    (folder / "labels.txt").write_text("\n".join(COLOURS) + "\n")
+    write_config(
+        root / name / "config.pbtxt",
+        config(
+            name,
+            input=[pb.ModelInput(name="pixels", data_type=pb.TYPE_UINT8, dims=[size, size, 3])],
+            output=[pb.ModelOutput(name="probabilities", data_type=pb.TYPE_FP32, dims=[3])],
+            **fields,
+        ),
+    )
+    write_classifier_manifest(folder, size=size)
+    return folder
+
+
+def write_classifier_manifest(folder: Path, *, size: int = 8, **changes) -> None:
+    """The manifest that fits the folder's files as they are now."""
+    manifest = Manifest(
+        task="classify",
+        family="tiny",
+        created="2026-01-01T00:00:00+00:00",
+        labels="labels.txt",
+        preprocessing={"resize": None, "size": size, "resample": "bilinear", "channels": 3},
+        licence=LICENCE,
+        code=CODE,
+        files=digest_folder(folder),
+    )
+    write_manifest(folder / "manifest.json", manifest.model_copy(update=changes))
+
+
+def add_plain(root: Path, name: str = "double", number: int = 1, **fields) -> Path:
+    """A plain Triton model, with no manifest of ours; gives its folder."""
+    folder = root / name / str(number)
+    double_graph(folder / "model.onnx")
+    write_config(
+        root / name / "config.pbtxt",
+        config(
+            name,
+            input=[pb.ModelInput(name="x", data_type=pb.TYPE_FP32, dims=[-1])],
+            output=[pb.ModelOutput(name="y", data_type=pb.TYPE_FP32, dims=[-1])],
+            **fields,
+        ),
+    )
+    return folder

@@ -1,0 +1,92 @@
+"""manifest.json and the digests that it lists."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import tiny
+
+from serving.errors import RepositoryInvalid
+from serving.repository.digests import digest_folder, verify
+from serving.repository.manifest import Manifest, read_manifest, write_manifest
+
+SOUND = {
+    "schema": 1,
+    "task": "classify",
+    "family": "cnn",
+    "created": "2026-01-01T00:00:00+00:00",
+    "licence": {"spdx": "MIT", "source": "here"},
+    "code": {"revision": "abc", "version": "1"},
+    "files": {},
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tiny.add_classifier(tmp_path)
+
+
+def files_of(folder) -> dict[str, str]:
+    return dict(read_manifest(folder / "manifest.json", "colours/1/manifest.json").files)
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    manifest = Manifest.model_validate({**SOUND, "metrics": {"accuracy": {"value": 0.9, "floor": 0.8}}})
+    write_manifest(tmp_path / "manifest.json", manifest)
+    assert read_manifest(tmp_path / "manifest.json", "m") == manifest
+    assert json.loads((tmp_path / "manifest.json").read_text())["schema"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"task": None}, "task"),
+        ({"schema": 2}, "schema"),
+        ({"metrics": {"accuracy": {"value": "high"}}}, "metrics.accuracy.value"),
+        ({"licence": {"spdx": "MIT"}}, "licence.source"),
+        ({"flies": {}}, "flies"),
+    ],
+    ids=["no task", "another schema", "a metric that is text", "half a licence", "an unknown key"],
+)
+def test_a_wrong_field_is_named(tmp_path, change, field):
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({**SOUND, **change}))
+    with pytest.raises(RepositoryInvalid) as caught:
+        read_manifest(path, "m/1/manifest.json")
+    assert (caught.value.file, caught.value.field) == ("m/1/manifest.json", field)
+
+
+def test_text_that_is_not_json_is_named(tmp_path):
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(RepositoryInvalid, match=r"m/1/manifest\.json.*JSON"):
+        read_manifest(tmp_path / "manifest.json", "m/1/manifest.json")
+
+
+def test_a_published_folder_agrees_with_its_manifest(folder):
+    assert files_of(folder) == digest_folder(folder)
+    verify(folder, files_of(folder), "colours/1")
+
+
+def link(folder):
+    (folder / "labels.txt").rename(folder.parent / "labels.txt")
+    (folder / "labels.txt").symlink_to(folder.parent / "labels.txt")
+
+
+CHANGES = {
+    "changed": (lambda folder: (folder / "labels.txt").write_text("x\n"), "labels.txt", "expected sha256:"),
+    "missing": (lambda folder: (folder / "labels.txt").unlink(), "labels.txt", "expected this file"),
+    "added": (lambda folder: (folder / "x.bin").touch(), "x.bin", "expected no file"),
+    "a link": (link, "labels.txt", "expected a plain file"),
+}
+
+
+@pytest.mark.parametrize(("change", "file", "expected"), CHANGES.values(), ids=CHANGES.keys())
+def test_a_file_that_differs_is_named(folder, change, file, expected):
+    files = files_of(folder)
+    change(folder)
+    with pytest.raises(RepositoryInvalid) as caught:
+        verify(folder, files, "colours/1")
+    assert caught.value.file == f"colours/1/{file}"
+    assert expected in caught.value.expected
+    assert "Publish" in caught.value.remedy

@@ -1,0 +1,67 @@
+"""Options over environment over defaults, and errors that name both."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from serving import settings as module
+from serving.errors import SettingsInvalid
+from serving.settings import read_settings
+
+
+def test_defaults():
+    settings = read_settings()
+    assert (settings.host, settings.port, settings.admin_port) == ("127.0.0.1", 8080, 8081)
+    assert settings.state.name == "tidegate"
+    assert settings.cores == len(os.sched_getaffinity(0))
+    assert settings.default_models == {"classify": "efficientnet-lite0"}
+
+
+def test_options_over_environment_over_defaults(monkeypatch):
+    monkeypatch.setenv("TIDEGATE_PORT", "9000")
+    monkeypatch.setenv("TIDEGATE_STATE", "/tmp/elsewhere")  # noqa: S108  (never made)
+    assert read_settings().port == 9000
+    assert read_settings(port=1234, host=None).port == 1234
+    assert read_settings().state == Path("/tmp/elsewhere")  # noqa: S108
+
+
+def test_where_a_system_cannot_say_which_cores_are_ours(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert module._cores() == os.cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("text", "models"),
+    [("classify=a,detect=b", {"classify": "a", "detect": "b"}), (" classify = a , ", {"classify": "a"}), ("", {})],
+    ids=["two", "with spaces", "none"],
+)
+def test_default_models_are_pairs(monkeypatch, text, models):
+    monkeypatch.setenv("TIDEGATE_DEFAULT_MODELS", text)
+    assert read_settings().default_models == models
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_loopback_is_listened_on(host):
+    assert read_settings(host=host, admin_host=host).host == host
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"port": 70_000}, "--port (TIDEGATE_PORT)"),
+        ({"port": "http"}, "--port (TIDEGATE_PORT)"),
+        ({"host": "0.0.0.0"}, "no keys yet"),  # noqa: S104  (refused)
+        ({"admin_host": "10.0.0.1"}, "--admin-host (TIDEGATE_ADMIN_HOST)"),
+        ({"host": "example.org"}, "an IP address"),
+        ({"default_models": "classify"}, "task=model pairs"),
+        ({"request_timeout_s": 0}, "--request-timeout-s"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_an_error_names_option_and_variable(given, said):
+    with pytest.raises(SettingsInvalid) as caught:
+        read_settings(**given)
+    assert said in str(caught.value)

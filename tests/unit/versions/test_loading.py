@@ -1,0 +1,209 @@
+"""From a folder to a version that can answer, and what becomes of those that cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import numpy as np
+import pytest
+import tiny
+
+from serving.engine import Loaded
+from serving.engines.fake import FakeEngine
+from serving.errors import EngineFailed, ModelNotReady, RepositoryInvalid
+from serving.ledgers.file import FileLedger
+from serving.repository.layout import scan
+from serving.telemetry import Meters
+from serving.versions.catalog import describe
+from serving.versions.loader import Loader
+from serving.versions.reconciler import Reconciler
+from serving.versions.router import Router, Target
+
+
+class Recording(FakeEngine):
+    """Notes what it was warmed up with; fails to load graphs of the names it is told."""
+
+    def __init__(self, *failing: str) -> None:
+        super().__init__()
+        self.warm_ups: dict[str, list] = {}
+        self.loaded: set[str] = set()
+        self._failing = failing
+
+    async def load(self, graph, warm_up) -> Loaded:
+        if graph.key.name in self._failing:
+            raise EngineFailed("told to")
+        self.warm_ups[graph.key.name] = list(warm_up)
+        self.loaded.add(str(graph.key))
+        return await super().load(graph, warm_up)
+
+    async def unload(self, key) -> None:
+        self.loaded.discard(str(key))
+        await super().unload(key)
+
+
+def load(root, model: str, engine, number: int = 1):
+    return asyncio.run(Loader(engine, Meters()).load(scan(root).models[model].versions[number]))
+
+
+def test_a_version_is_warmed_up_with_its_tasks_example_at_several_sizes(tmp_path):
+    tiny.add_classifier(tmp_path)
+    engine = Recording()
+    resident = load(tmp_path, "colours", engine)
+    sizes = [len(batch["pixels"]) for batch in engine.warm_ups["colours"]]
+    assert sizes == [1, 2, 4, 8]
+    first = engine.warm_ups["colours"][0]["pixels"]
+    assert first.any(), "the example, not zeros"
+    assert all((row == first[0]).all() for batch in engine.warm_ups["colours"] for row in batch["pixels"])
+    assert resident.task.labels == tiny.COLOURS
+
+
+@pytest.mark.parametrize(
+    ("fields", "shapes"),
+    [
+        ({"max_batch_size": 3}, [(1, 1), (2, 1), (3, 1)]),
+        ({"max_batch_size": 0}, [(1,)]),
+        ({"max_batch_size": 1, "input": []}, []),
+    ],
+    ids=["sizes up to the largest", "no batch axis", "nothing is known of its inputs"],
+)
+def test_a_plain_model_is_warmed_up_with_zeros_as_it_states_its_inputs(tmp_path, fields, shapes):
+    tiny.add_plain(tmp_path)
+    inputs = fields.pop("input", [{"name": "x", "data_type": "TYPE_FP32", "dims": [-1]}])
+    tiny.write_config(tmp_path / "double/config.pbtxt", tiny.config("double", input=inputs, **fields))
+    engine = Recording()
+    resident = load(tmp_path, "double", engine)
+    assert [batch["x"].shape for batch in engine.warm_ups["double"]] == shapes
+    assert resident.task is None
+
+
+def test_texts_are_warmed_up_with_empty_ones(tmp_path):
+    tiny.add_plain(tmp_path)
+    inputs = [{"name": "x", "data_type": "TYPE_STRING", "dims": [1]}]
+    tiny.write_config(tmp_path / "double/config.pbtxt", tiny.config("double", input=inputs, max_batch_size=1))
+    engine = Recording()
+    load(tmp_path, "double", engine)
+    assert engine.warm_ups["double"][0]["x"].tolist() == np.array([[b""]], np.object_).tolist()
+
+
+def test_a_changed_file_is_found_before_anything_is_loaded(tmp_path):
+    (tiny.add_classifier(tmp_path) / "labels.txt").write_text("a\nb\nc\n")
+    engine = Recording()
+    with pytest.raises(RepositoryInvalid, match=r"colours/1/labels\.txt"):
+        load(tmp_path, "colours", engine)
+    assert engine.loaded == set()
+
+
+def test_an_unknown_task_lists_those_that_exist(tmp_path):
+    folder = tiny.add_classifier(tmp_path)
+    tiny.write_classifier_manifest(folder, task="levitate")
+    with pytest.raises(RepositoryInvalid, match=r"manifest\.json: task: expected one of .*classify"):
+        load(tmp_path, "colours", Recording())
+
+
+def test_when_one_graph_fails_none_stays_loaded(tmp_path):
+    folder = tiny.add_classifier(tmp_path, "captioner")
+    tiny.add_plain(tmp_path, "captioner.step")
+    tiny.write_classifier_manifest(folder, graphs={"model": "captioner", "step": "captioner.step"})
+    version = scan(tmp_path).models["captioner"].versions[1]
+    for failing in ("captioner", "captioner.step"):
+        engine = Recording(failing)
+        with pytest.raises(EngineFailed):
+            asyncio.run(Loader(engine, Meters()).load(version))
+        assert engine.loaded == set()
+
+
+def test_unloading_waits_for_the_last_lease(tmp_path):
+    tiny.add_classifier(tmp_path)
+
+    async def main():
+        engine = Recording()
+        loader = Loader(engine, Meters())
+        resident = await loader.load(scan(tmp_path).models["colours"].versions[1])
+        with resident:
+            unloading = asyncio.create_task(loader.unload(resident))
+            await asyncio.sleep(0.01)
+            assert engine.loaded == {"colours/1"}
+        await unloading
+        assert engine.loaded == set()
+
+    asyncio.run(main())
+
+
+def start(root, state, engine):
+    """A reconciler that has started, its router and its meters."""
+    meters, router = Meters(), Router({})
+    reconciler = Reconciler(root, FileLedger(state), Loader(engine, meters), router)
+    asyncio.run(reconciler.start())
+    return reconciler, router, meters
+
+
+def test_each_models_stable_version_is_loaded_and_routed_to(tmp_path):
+    root = tmp_path / "models"
+    tiny.add_classifier(root, number=1)
+    tiny.write_classifier_manifest(tiny.add_classifier(root, number=2), seed=True)
+    tiny.add_plain(root)
+    engine = Recording()
+    reconciler, router, meters = start(root, tmp_path / "state", engine)
+    assert engine.loaded == {"colours/2", "double/1"}
+    assert router.resolve(Target(), "classify").version.name == "colours/2"
+    states = {state.name: state for state in reconciler.models().models}
+    assert (states["colours"].stable, states["colours"].versions, states["colours"].ready) == (2, [1, 2], True)
+    assert states["colours"].card["licence"]["spdx"] == "Apache-2.0"
+    assert (states["double"].task, states["double"].card) == (None, None)
+    ready = {"model": "colours", "version": "2"}
+    assert meters.registry.get_sample_value("tidegate_model_ready", ready) == 1
+    asyncio.run(reconciler.close())
+    assert engine.loaded == set()
+    assert meters.registry.get_sample_value("tidegate_model_ready", ready) is None
+    with pytest.raises(ModelNotReady):
+        router.resolve(Target(), "classify")
+
+
+def test_a_newer_version_does_not_go_live_by_lying_there(tmp_path):
+    root = tmp_path / "models"
+    tiny.add_classifier(root, number=1)
+    start(root, tmp_path / "state", Recording())
+    tiny.write_classifier_manifest(tiny.add_classifier(root, number=2), seed=True)
+    _, router, _ = start(root, tmp_path / "state", Recording())
+    assert router.resolve(Target(), "classify").version.number == 1
+
+
+@pytest.mark.parametrize("failure", ["engine", "bug", "folder gone", "broken folder"])
+def test_one_model_that_cannot_be_loaded_leaves_the_others(tmp_path, caplog, failure):
+    root, state = tmp_path / "models", tmp_path / "state"
+    tiny.add_classifier(root)
+    tiny.add_plain(root)
+    engine = Recording(*(["double"] if failure == "engine" else []))
+    if failure == "bug":
+        engine.unforeseen = True
+
+        async def load(graph, warm_up, load=engine.load):
+            if graph.key.name == "double":
+                raise ZeroDivisionError
+            return await load(graph, warm_up)
+
+        engine.load = load
+    if failure == "folder gone":
+        start(root, state, Recording())
+        (root / "double/1").rename(root / "double/2")
+    if failure == "broken folder":
+        (root / "double/1/model.onnx").unlink()
+    with caplog.at_level(logging.ERROR):
+        reconciler, router, _ = start(root, state, engine)
+    assert reconciler.settled
+    assert router.resolve(Target(), "classify").version.name == "colours/1"
+    assert "double" in caplog.text
+    states = {state.name: state for state in reconciler.models().models}
+    if failure == "broken folder":
+        assert "double" not in states
+    else:
+        assert not states["double"].ready
+        with pytest.raises(ModelNotReady):
+            router.resolve(Target("double"), None)
+
+
+def test_without_pointers_the_catalog_says_where_a_model_would_start(tmp_path):
+    tiny.add_classifier(tmp_path, number=4)
+    (state,) = describe(scan(tmp_path), {}, {}).models
+    assert (state.stable, state.ready) == (4, False)
