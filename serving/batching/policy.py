@@ -21,7 +21,7 @@ from serving.repository.config import BatchRules
 Reason = Literal["full", "preferred", "delay", "deadline", "free"]
 
 
-WORTH: Final = 0.03  # how much dearer a row may be in a larger batch
+WORTH: Final = 0.05  # by how much a larger batch must make a row cheaper
 
 
 class Waiting(Protocol):
@@ -48,13 +48,13 @@ class Decision:
 
 
 def efficient_rows(costs_s: Mapping[int, float]) -> int:
-    """Up to how many rows it pays to run together: the largest size that costs little more a row than the cheapest.
+    """Up to how many rows it pays to run together: the smallest size that costs little more a row than the cheapest.
 
-    costs_s: rows of a run -> seconds a row. On a GPU that is the largest size; convolutions on a CPU get dearer a row
-    when a batch leaves the caches, and rows that wait then run sooner in two runs than in one. At least 2.
+    costs_s: rows of a run -> seconds a row. On a GPU that is a large one; convolutions on a CPU get dearer a row when a
+    batch leaves the caches, and rows that wait then run sooner in two runs than in one. At least 2.
     """
     limit_s = min(costs_s.values()) * (1 + WORTH)
-    return max(2, *(rows for rows, cost_s in costs_s.items() if cost_s <= limit_s))
+    return max(2, min(rows for rows, cost_s in costs_s.items() if cost_s <= limit_s))
 
 
 def decide(waiting: Sequence[Waiting], now_s: float, free_slots: int, rules: BatchRules) -> Decision:

@@ -94,9 +94,15 @@ class _Session:
         return replace(loaded, row_costs_s=costs)
 
     async def _cost_s(self, inputs: Tensors) -> float:
-        """Seconds a row takes in a run of these inputs. The first run, which plans memory, does not count."""
-        runs = [await self.run(inputs, ANY_TIME) for _ in range(1 + MEASURED_RUNS)]
-        return min(run.run_s for run in runs[1:]) / max(1, row_count(inputs))
+        """Seconds a row takes in a run of these inputs while all slots run, as they do under load.
+
+        The first runs, which plan memory, do not count.
+        """
+        costs = []
+        for _ in range(1 + MEASURED_RUNS):
+            runs = await asyncio.gather(*(self.run(inputs, ANY_TIME) for _ in range(self._slots)))
+            costs.append(max(run.run_s for run in runs))
+        return min(costs[1:]) / max(1, row_count(inputs))
 
     def close(self) -> None:
         """Blocks until the runs have ended."""

@@ -150,12 +150,13 @@ def test_asking_until_nothing_is_left_serves_everyone_once(waiting, rules):
     ("costs_s", "rows"),
     [
         ({1: 10.0, 2: 5.0, 8: 1.5, 16: 1.0}, 16),
+        ({1: 10.0, 8: 2.0, 16: 1.02, 32: 1.0}, 16),
         ({1: 6.66, 2: 6.76, 4: 7.18, 8: 7.95, 16: 8.02}, 2),
         ({1: 1.0, 2: 1.5}, 2),
-        ({1: 1.0, 2: 1.2, 4: 1.02, 8: 1.3}, 4),
+        ({1: 1.2, 2: 1.2, 4: 1.02, 8: 1.0}, 4),
         ({1: 1.0}, 2),
     ],
-    ids=["a GPU", "convolutions on a CPU", "never less than two", "the largest that is cheap", "one size measured"],
+    ids=["a GPU", "its knee", "convolutions on a CPU", "never less than two", "the smallest that is cheap", "one size"],
 )
 def test_batches_are_as_large_as_pays(costs_s, rows):
     assert efficient_rows(costs_s) == rows
