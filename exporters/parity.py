@@ -23,6 +23,7 @@ from serving.repository.layout import Graph, GraphKey
 from serving.repository.manifest import Parity
 from serving.task import Signature
 from serving.tensors import Array, Tensors, concatenate, row_count, rows
+from serving.threads import Threads
 
 ENGINE: Final = "onnx"
 BATCH_SIZES: Final = (2, 3, 8)  # and max_batch_size
@@ -51,8 +52,8 @@ class Served:
 def serve(graph: bytes, config: Any) -> Iterator[Served]:
     """Loads the ONNX file, with its ModelConfig message, into the engine that tidegate serves with."""
     parsed = parse_config(config, config.name)
-    options = engine.EngineOptions(cores=os.cpu_count() or 1)
-    made: engine.Engine = plugins.find(engine.FOLDER, ENGINE, "PLUGIN")(options)
+    threads = Threads(os.cpu_count() or 1, 0)
+    made: engine.Engine = plugins.find(engine.FOLDER, ENGINE, "PLUGIN")(engine.EngineOptions(threads))
     key = GraphKey(config.name, 1)
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
         file = Path(folder, parsed.model_file)
@@ -62,6 +63,7 @@ def serve(graph: bytes, config: Any) -> Iterator[Served]:
             yield Served(runner, made, key, parsed.rules.max_batch_size)
         finally:
             runner.run(made.close())
+            threads.close()
 
 
 def torch_predict(network: nn.Module, signature: Signature) -> Predict:

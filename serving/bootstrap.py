@@ -59,7 +59,8 @@ def build(settings: Settings, *, engine: Engine | None = None, ledger: Ledger | 
     def observe(batch: Batch) -> None:
         meters.batch_cut(batch.key.name, batch.key.version, batch.rows, batch.reason, batch.waiting_rows)
 
-    inner = engine or _engine(settings)
+    threads = Threads(settings.cores, DECODES_WAITING * settings.cores)
+    inner = engine or _engine(settings, threads)
     batching = inner if inner.batches_itself else Batcher(inner, observe)
     router = Router(settings.default_models)
     reconciler = Reconciler(
@@ -68,7 +69,6 @@ def build(settings: Settings, *, engine: Engine | None = None, ledger: Ledger | 
         Loader(batching, meters),
         router,
     )
-    threads = Threads(settings.cores, DECODES_WAITING * settings.cores)
     pipeline = Pipeline(router, batching, threads)
     traffic = Traffic(meters, settings.max_in_flight)
 
@@ -127,10 +127,10 @@ def _calm_collector() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-def _engine(settings: Settings) -> Engine:
+def _engine(settings: Settings, threads: Threads) -> Engine:
     try:
         plugin = plugins.find(engines.FOLDER, settings.engine, "PLUGIN")
     except NotFound as error:
         raise SettingsInvalid(error.detail, remedy=error.remedy) from None
-    engine: Engine = plugin(EngineOptions(cores=settings.cores))
+    engine: Engine = plugin(EngineOptions(threads))
     return engine

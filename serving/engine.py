@@ -15,15 +15,19 @@ from serving.errors import TensorInvalid
 from serving.repository.config import TensorSpec
 from serving.repository.layout import Graph, GraphKey
 from serving.tensors import DTYPES, Tensors, datatype
+from serving.threads import Threads
 
 FOLDER = "serving.engines"
 
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What an engine may need of the host; every engine's PLUGIN is called with it."""
+    """What an engine may need of the host; every engine's PLUGIN is called with it.
 
-    cores: int
+    threads: one a core, for whatever keeps a core busy.
+    """
+
+    threads: Threads
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ class _Steps:
         self._stages = stages
 
     async def pre(self, function: Callable[[], Tensors]) -> Tensors:
-        tensors, waited_s, ran_s = await self._threads.run(function)
+        tensors, waited_s, ran_s = await self._threads.prepare(self._resident.version.model, function)
         self._stages.queue_s += waited_s
         self._stages.pre_s += ran_s
         return tensors

@@ -23,7 +23,7 @@ def imagenet_labels() -> tuple[str, ...]:
 
 def plain(name: str, synonyms: str) -> str:
     """The name, unless it is a description ("a cat having a striped coat"): then ImageNet's own, "tiger cat"."""
-    return synonyms.split(", ")[0] if name.startswith("a ") or "," in name else name
+    return synonyms.split(", ", maxsplit=1)[0] if name.startswith("a ") or "," in name else name
 
 
 def distinguish(names: Sequence[str], synonyms: Mapping[int, str]) -> tuple[str, ...]:

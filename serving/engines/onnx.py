@@ -1,6 +1,6 @@
 """ONNX Runtime inside this process: no server to install, one copy of the weights, several runs at once.
 
-Sessions are thread-safe, so `instance_group.count` runs share one session, each on a thread of its own with
+Sessions are thread-safe, so `instance_group.count` runs share one session, each on one of the gateway's threads with
 cores / count threads for its operators. Source: https://onnxruntime.ai/docs/performance/tune-performance/threading.html
 """
 
@@ -10,8 +10,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import onnxruntime as ort
@@ -22,11 +22,13 @@ from serving.errors import DeadlinePassed, EngineFailed, ModelNotReady, Reposito
 from serving.repository.config import GraphConfig, TensorSpec
 from serving.repository.layout import Graph, GraphKey
 from serving.tensors import Tensors, row_count
+from serving.threads import Threads
 
 log = logging.getLogger(__name__)
 
 PROVIDERS: Final = ("CUDAExecutionProvider", "CPUExecutionProvider")  # in order of preference, those that are there
-MEASURED_RUNS: Final = 2  # of each warm-up batch; the quickest counts
+HOP_S: Final = 0.0002  # what a run costs beside the engine: batch, threads, answers apart
+MEASURED_RUNS: Final = 3  # of each warm-up batch; the quickest counts
 RUN_LIMIT_S: Final = 60.0  # a run is stopped after this long, whatever its callers would wait
 _DATATYPES: Final = {
     "tensor(bool)": "BOOL",
@@ -49,23 +51,23 @@ class OnnxEngine(Engine):
     """One session for each graph version."""
 
     def __init__(self, options: EngineOptions) -> None:
-        self._cores = options.cores
+        self._threads = options.threads
         self._sessions: dict[GraphKey, _Session] = {}
 
     async def load(self, graph: Graph, warm_up: Sequence[Tensors]) -> Loaded:
         """As Engine.load; RepositoryInvalid when config.pbtxt does not agree with the model file."""
-        session = _Session(graph, self._cores)
+        session = _Session(graph, self._threads)
         try:
             loaded = await session.open(warm_up)
         except BaseException:
-            session.close()
+            await session.close()
             raise
         self._sessions[graph.key] = session
         return loaded
 
     async def unload(self, key: GraphKey) -> None:
         if session := self._sessions.pop(key, None):
-            await asyncio.to_thread(session.close)
+            await session.close()
 
     async def run(self, key: GraphKey, inputs: Tensors, call: Call = ANY_TIME) -> Run:
         session = self._sessions.get(key)
@@ -79,17 +81,22 @@ class OnnxEngine(Engine):
 
 
 class _Session:
-    def __init__(self, graph: Graph, cores: int) -> None:
+    def __init__(self, graph: Graph, threads: Threads) -> None:
         self._graph = graph
         self._slots = graph.config.instances
-        self._threads = graph.config.threads_per_run or max(1, cores // self._slots)
-        self._pool = ThreadPoolExecutor(self._slots, thread_name_prefix=f"run-{graph.key.name}")
+        self._cores = graph.config.threads_per_run or max(1, threads.count // self._slots)
+        # Runs on a GPU keep no core busy: they have threads of their own, and the shared ones go on with other work.
+        self._own = Threads(self._slots, 0) if PROVIDERS[0] in ort.get_available_providers() else None
+        self._threads = self._own or threads
         self._session: Any = None
         self._outputs: list[str] = []
+        self._owner = graph.key.name.partition(".")[0]  # the model, whose preparations these runs share cores with
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def open(self, warm_up: Sequence[Tensors]) -> Loaded:
-        loop = asyncio.get_running_loop()
-        loaded = await loop.run_in_executor(self._pool, self._load)
+        loaded = await asyncio.to_thread(self._load)
         costs = {row_count(inputs): await self._cost_s(inputs) for inputs in warm_up}
         return replace(loaded, row_costs_s=costs)
 
@@ -101,22 +108,33 @@ class _Session:
         costs = []
         for _ in range(1 + MEASURED_RUNS):
             runs = await asyncio.gather(*(self.run(inputs, ANY_TIME) for _ in range(self._slots)))
-            costs.append(max(run.run_s for run in runs))
+            costs.append(HOP_S + max(run.run_s for run in runs))
         return min(costs[1:]) / max(1, row_count(inputs))
 
-    def close(self) -> None:
-        """Blocks until the runs have ended."""
-        self._pool.shutdown(wait=True)
+    async def close(self) -> None:
+        """Returns when the runs have ended and the session is gone."""
+        await self._idle.wait()
         self._session = None
+        if self._own is not None:
+            self._own.close()
 
     async def run(self, inputs: Tensors, call: Call) -> Run:
-        loop = asyncio.get_running_loop()
-        submitted_s = time.monotonic()
-        limit_s = min(call.deadline_s, submitted_s + RUN_LIMIT_S)
-        options = ort.RunOptions()
-        stop = loop.call_at(limit_s, _terminate, options)
+        self._running += 1
+        self._idle.clear()
         try:
-            outputs = await loop.run_in_executor(self._pool, self._session.run, self._outputs, inputs, options)
+            return await self._run(inputs, call)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    async def _run(self, inputs: Tensors, call: Call) -> Run:
+        limit_s = min(call.deadline_s, time.monotonic() + RUN_LIMIT_S)
+        options = ort.RunOptions()
+        stop = asyncio.get_running_loop().call_later(limit_s - time.monotonic(), _terminate, options)
+        work = partial(self._session.run, self._outputs, inputs, options)
+        try:
+            outputs, waited_s, ran_s = await self._threads.run(self._owner, work)
         except InvalidArgument as error:
             log.warning("%s refused its input: %s", self._graph.key, error)
             raise TensorInvalid(f"{self._graph.key.name} cannot take these tensors.") from None
@@ -128,11 +146,11 @@ class _Session:
         finally:
             stop.cancel()
         named = dict(zip(self._outputs, outputs, strict=True))
-        return Run(named, 0.0, time.monotonic() - submitted_s, row_count(inputs))
+        return Run(named, waited_s, ran_s, row_count(inputs))
 
     def _load(self) -> Loaded:
         options = ort.SessionOptions()
-        options.intra_op_num_threads = self._threads
+        options.intra_op_num_threads = self._cores
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors; its warnings speak of graphs that nobody here can change
         # Threads that spin for work would take the cores from decoding and from the other runs.

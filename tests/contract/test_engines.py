@@ -16,6 +16,7 @@ from serving.engine import ANY_TIME, FOLDER, Call, EngineOptions
 from serving.errors import DeadlinePassed, EngineFailed, ModelNotReady, RepositoryInvalid, TensorInvalid
 from serving.repository.config import TensorSpec
 from serving.repository.layout import SINGLE_GRAPH, scan
+from serving.threads import Threads
 
 ENGINES = plugins.names(FOLDER)
 ROW = {"pixels": np.zeros((1, 8, 8, 3), np.uint8)}
@@ -27,11 +28,13 @@ def graph_of(root, name="colours"):
 
 @asynccontextmanager
 async def engine_of(name: str, cores: int = 2):
-    engine = plugins.find(FOLDER, name, "PLUGIN")(EngineOptions(cores=cores))
+    threads = Threads(cores, 0)
+    engine = plugins.find(FOLDER, name, "PLUGIN")(EngineOptions(threads))
     try:
         yield engine
     finally:
         await engine.close()
+        threads.close()
 
 
 @pytest.mark.parametrize("name", ENGINES)

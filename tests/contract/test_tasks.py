@@ -14,6 +14,7 @@ from serving.engines.onnx import OnnxEngine
 from serving.errors import RepositoryInvalid
 from serving.repository.layout import SINGLE_GRAPH, scan
 from serving.task import FOLDER, Parameters, Reply, Request, Task
+from serving.threads import Threads
 
 TASKS = {name: plugins.find(FOLDER, name, "PLUGIN") for name in plugins.names(FOLDER)}
 each = pytest.mark.parametrize(("name", "task"), TASKS.items(), ids=TASKS.keys())
@@ -55,10 +56,12 @@ def test_its_example_goes_the_whole_way(tmp_path, name, task):
     graph = scan(tmp_path).models[bound.model].versions[1].graphs[SINGLE_GRAPH]
 
     async def main():
-        engine = OnnxEngine(EngineOptions(cores=1))
+        threads = Threads(1, 0)
+        engine = OnnxEngine(EngineOptions(threads))
         await engine.load(graph, [])
         run = await engine.run(graph.key, bound.encode(request))
         await engine.close()
+        threads.close()
         return bound.decode(run.outputs, request)
 
     reply = asyncio.run(main())

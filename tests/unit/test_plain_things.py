@@ -1,9 +1,6 @@
-"""Plugins, tensors, threads and meters: small parts that much is built on."""
+"""Plugins, tensors and meters: small parts that much is built on."""
 
 from __future__ import annotations
-
-import asyncio
-import threading
 
 import numpy as np
 import pytest
@@ -13,11 +10,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client import Histogram as Reference
 
 from serving import plugins
-from serving.errors import NotFound, QueueFull
+from serving.errors import NotFound
 from serving.histogram import Histogram
 from serving.telemetry import FOLD_AT, SECONDS, Meters, Stages
 from serving.tensors import DTYPES, concatenate, datatype, row_count, rows
-from serving.threads import Threads
 
 
 def test_plugins_are_the_files_of_a_folder():
@@ -47,49 +43,6 @@ def test_what_is_joined_comes_apart_again(sizes):
         assert all((back[name] == part[name]).all() for name in part)
         start += n
     assert row_count({}) == 0
-
-
-def test_threads_do_blocking_work_and_say_how_long_it_took():
-    async def main():
-        threads = Threads(2, 4)
-        here = threading.get_ident()
-        result, waited_s, ran_s = await threads.run(threading.get_ident)
-        assert result != here
-        assert waited_s >= 0
-        assert ran_s >= 0
-        threads.close()
-
-    asyncio.run(main())
-
-
-def test_threads_refuse_more_than_may_wait_and_free_the_places_of_those_who_left():
-    async def main():
-        threads, gate = Threads(1, 1), threading.Event()
-        held = [asyncio.create_task(threads.run(gate.wait)) for _ in range(2)]
-        await asyncio.sleep(0)
-        with pytest.raises(QueueFull):
-            await threads.run(gate.wait)
-        held[1].cancel()
-        await asyncio.wait([held[1]])
-        again = asyncio.create_task(threads.run(lambda: "done"))
-        await asyncio.sleep(0)
-        gate.set()
-        assert (await again)[0] == "done"
-        await held[0]
-        threads.close()
-
-    asyncio.run(main())
-
-
-def test_work_that_fails_fails_its_caller_only():
-    async def main():
-        threads = Threads(1, 1)
-        with pytest.raises(ZeroDivisionError):
-            await threads.run(lambda: 1 / 0)
-        assert (await threads.run(lambda: 1))[0] == 1
-        threads.close()
-
-    asyncio.run(main())
 
 
 @given(st.lists(st.floats(0, 120), max_size=50))
