@@ -23,7 +23,11 @@ class AdminClient:
 
     def __init__(self, url: str = DEFAULT_URL, timeout_s: float = 30.0) -> None:
         self._url = url
-        self._http = httpx.Client(base_url=url, timeout=timeout_s)
+        # No proxy of the environment: admin ports listen on their own machine, where a proxy would look on its own.
+        try:
+            self._http = httpx.Client(base_url=url, timeout=timeout_s, trust_env=False)
+        except httpx.InvalidURL as error:
+            raise Unreachable(f"{url!r} is no URL: {error}.") from None
 
     def models(self) -> dict[str, Any]:
         """What models there are, as GET /admin/models tells it."""
@@ -40,7 +44,7 @@ class AdminClient:
     def _call(self, method: str, path: str) -> dict[str, Any]:
         try:
             response = self._http.request(method, path)
-        except httpx.HTTPError:
+        except (httpx.HTTPError, UnicodeError):  # the latter for a host name that no resolver can be asked for
             raise Unreachable(f"No gateway answers at {self._url}. Start one with `tidegate serve`.") from None
         try:
             body = response.json()

@@ -21,6 +21,18 @@ from serving.tensors import DTYPES, Array, Tensors, row_count
 Compute = Callable[[GraphKey, Tensors], Tensors]
 
 
+class _Held:
+    """A graph that is loaded, and how many runs of it go on."""
+
+    __slots__ = ("graph", "idle", "running")
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.running = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+
 class FakeEngine(Engine):
     """Runs `compute` after `service_s(rows)` seconds, `instance_group.count` runs at once.
 
@@ -41,31 +53,43 @@ class FakeEngine(Engine):
         self.runs: list[tuple[GraphKey, int]] = []
         self._service_s = service_s
         self._compute = compute
-        self._graphs: dict[GraphKey, Graph] = {}
+        self._graphs: dict[GraphKey, _Held] = {}
 
     async def load(self, graph: Graph, warm_up: Sequence[Tensors]) -> Loaded:
         del warm_up
-        self._graphs[graph.key] = graph
+        self._graphs[graph.key] = _Held(graph)
         return Loaded(graph.config.instances, graph.config.inputs, graph.config.outputs)
 
     async def unload(self, key: GraphKey) -> None:
-        self._graphs.pop(key, None)
+        if held := self._graphs.pop(key, None):
+            await held.idle.wait()
 
     async def run(self, key: GraphKey, inputs: Tensors, call: Call = ANY_TIME) -> Run:
         del call
-        graph = self._graphs.get(key)
-        if graph is None:
+        held = self._graphs.get(key)
+        if held is None:
             raise ModelNotReady(f"{key} is not loaded.")
+        held.running += 1
+        held.idle.clear()
+        try:
+            return await self._run(held.graph, inputs)
+        finally:
+            held.running -= 1
+            if not held.running:
+                held.idle.set()
+
+    async def close(self) -> None:
+        for key in list(self._graphs):
+            await self.unload(key)
+
+    async def _run(self, graph: Graph, inputs: Tensors) -> Run:
         count = row_count(inputs)
-        self.runs.append((key, count))
+        self.runs.append((graph.key, count))
         started_s = time.monotonic()
         await self.gate.wait()
         await asyncio.sleep(self._service_s(count))
-        outputs = self._compute(key, inputs) if self._compute else _outputs(graph.config.outputs, inputs)
+        outputs = self._compute(graph.key, inputs) if self._compute else _outputs(graph.config.outputs, inputs)
         return Run(outputs, 0.0, time.monotonic() - started_s, count)
-
-    async def close(self) -> None:
-        self._graphs.clear()
 
 
 def _outputs(specs: Sequence[TensorSpec], inputs: Tensors) -> Tensors:

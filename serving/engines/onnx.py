@@ -21,7 +21,7 @@ from serving.engine import ANY_TIME, Call, Engine, EngineOptions, Loaded, Run
 from serving.errors import DeadlinePassed, EngineFailed, ModelNotReady, RepositoryInvalid, TensorInvalid
 from serving.repository.config import GraphConfig, TensorSpec
 from serving.repository.layout import Graph, GraphKey
-from serving.tensors import Tensors, row_count
+from serving.tensors import DTYPES, Tensors, row_count
 from serving.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -135,6 +135,9 @@ class _Session:
         work = partial(self._session.run, self._outputs, inputs, options)
         try:
             outputs, waited_s, ran_s = await self._threads.run(self._owner, work)
+        except asyncio.CancelledError:
+            _terminate(options)  # nobody waits for it any more, and the timer that would stop it goes too
+            raise
         except InvalidArgument as error:
             log.warning("%s refused its input: %s", self._graph.key, error)
             raise TensorInvalid(f"{self._graph.key.name} cannot take these tensors.") from None
@@ -167,6 +170,7 @@ class _Session:
         _compare(config.inputs, inputs, f"{config.name}/config.pbtxt", "input")
         _compare(config.outputs, outputs, f"{config.name}/config.pbtxt", "output")
         wanted = config.outputs or outputs
+        _check_types((*inputs, *wanted), f"{self._graph.key}/{config.model_file}")
         self._outputs = [spec.name for spec in wanted]
         return Loaded(self._slots, config.inputs or inputs, wanted)
 
@@ -203,6 +207,14 @@ def _compare(stated: Sequence[TensorSpec], found: Sequence[TensorSpec], file: st
         if not _shapes_agree(actual.shape, spec.shape):
             expected = f"expected {list(actual.shape)} behind the batch axis, as in the model file"
             raise RepositoryInvalid(file, f"{field}[{i}].dims", f"{expected}; found {list(spec.shape)}")
+
+
+def _check_types(specs: Sequence[TensorSpec], file: str) -> None:
+    """What callers send and get must be of types that the protocol can carry: no sequences, maps or bfloat16."""
+    for spec in specs:
+        if spec.datatype not in DTYPES:
+            expected = f"expected one of {', '.join(DTYPES)}; found {spec.datatype}"
+            raise RepositoryInvalid(file, spec.name, expected)
 
 
 def _shapes_agree(one: Sequence[int], other: Sequence[int]) -> bool:

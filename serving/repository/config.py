@@ -6,7 +6,7 @@ tritonclient carries. Our own bounds stand in `parameters`, which Triton hands t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,12 +15,17 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from serving.errors import RepositoryInvalid
+from serving.tensors import DTYPES
 
 ModelConfig = pb.ModelConfig  # the protobuf message, whole
 
 # `platform` or `backend` -> the file that a version folder must hold.
 MODEL_FILES: Final[Mapping[str, str]] = {"onnxruntime_onnx": "model.onnx", "onnxruntime": "model.onnx"}
 DEFAULT_QUEUE_ROWS: Final = 256
+MOST_DIGITS: Final = 9  # of a number in `parameters`
+# The types that the protocol can carry: Triton's name -> the protocol's.
+DATATYPES: Final = {"TYPE_STRING" if name == "BYTES" else f"TYPE_{name}": name for name in DTYPES}
+_NAMES: Final = {pb.DataType.Value(name): name for name in DATATYPES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,8 @@ def read_config(path: Path, name: str) -> GraphConfig:
         raise RepositoryInvalid(file, "", "expected this file: Triton's model configuration") from None
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise RepositoryInvalid(file, f"line {error}", "expected protobuf text of Triton's ModelConfig") from None
+    except OSError as error:
+        raise RepositoryInvalid(file, "", f"expected a file that can be read; found: {error.strerror}") from None
     return parse_config(message, name, file)
 
 
@@ -94,9 +101,9 @@ def parse_config(message: Any, name: str, file: str = "config.pbtxt") -> GraphCo
     return GraphConfig(
         name=name,
         platform=platform,
-        inputs=tuple(_tensor(spec, file, f"input[{i}]") for i, spec in enumerate(message.input)),
-        outputs=tuple(_tensor(spec, file, f"output[{i}]") for i, spec in enumerate(message.output)),
-        instances=max(1, sum(max(1, group.count) for group in message.instance_group)),
+        inputs=_tensors(message.input, file, "input"),
+        outputs=_tensors(message.output, file, "output"),
+        instances=_instances(message, file),
         threads_per_run=_whole_parameter(message, "intra_op_thread_count", file),
         rules=_rules(message, file),
     )
@@ -107,17 +114,34 @@ def write_config(path: Path, message: Any) -> None:
     path.write_text(text_format.MessageToString(message), encoding="utf-8")
 
 
+def _tensors(specs: Sequence[Any], file: str, field: str) -> tuple[TensorSpec, ...]:
+    tensors = tuple(_tensor(spec, file, f"{field}[{i}]") for i, spec in enumerate(specs))
+    names = [tensor.name for tensor in tensors]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise RepositoryInvalid(file, f"{field}[{i}].name", f"expected a name of its own; found {name!r} again")
+    return tensors
+
+
 def _tensor(spec: Any, file: str, field: str) -> TensorSpec:
     if not spec.name:
         raise RepositoryInvalid(file, f"{field}.name", "expected the tensor's name")
-    datatype = pb.DataType.Name(spec.data_type).removeprefix("TYPE_")
-    if datatype == "INVALID":
-        raise RepositoryInvalid(file, f"{field}.data_type", "expected a type such as TYPE_FP32")
+    if spec.data_type not in _NAMES:
+        raise RepositoryInvalid(file, f"{field}.data_type", f"expected one of {', '.join(DATATYPES)}")
     if any(size == 0 or size < -1 for size in spec.dims):
         raise RepositoryInvalid(
             file, f"{field}.dims", f"expected sizes above 0, or -1 for free; found {list(spec.dims)}"
         )
-    return TensorSpec(spec.name, "BYTES" if datatype == "STRING" else datatype, tuple(spec.dims))
+    return TensorSpec(spec.name, DATATYPES[_NAMES[spec.data_type]], tuple(spec.dims))
+
+
+def _instances(message: Any, file: str) -> int:
+    """Runs at once, over all groups; a group that states no count has one, as in Triton."""
+    for i, group in enumerate(message.instance_group):
+        if group.count < 0:
+            raise RepositoryInvalid(file, f"instance_group[{i}].count", f"expected 0 or more; found {group.count}")
+    counts: list[int] = [max(1, group.count) for group in message.instance_group]
+    return max(1, sum(counts))
 
 
 def _rules(message: Any, file: str) -> BatchRules:
@@ -144,6 +168,7 @@ def _whole_parameter(message: Any, key: str, file: str) -> int | None:
     if key not in message.parameters:
         return None
     text = message.parameters[key].string_value
-    if not text.isdecimal() or not text.isascii() or int(text) < 1:
-        raise RepositoryInvalid(file, f'parameters["{key}"]', f"expected a whole number of at least 1; found {text!r}")
+    if not text.isdecimal() or not text.isascii() or len(text) > MOST_DIGITS or int(text) < 1:
+        expected = f"expected a whole number of at least 1, of {MOST_DIGITS} digits at most; found {text[:20]!r}"
+        raise RepositoryInvalid(file, f'parameters["{key}"]', expected)
     return int(text)

@@ -11,7 +11,7 @@ problem on a list and takes nothing else down.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -98,6 +98,8 @@ def scan(root: Path) -> Index:
             model = _read_model(root, folder, problems)
         except RepositoryInvalid as problem:
             problems.append(problem)
+        except OSError as error:
+            problems.append(RepositoryInvalid(folder.name, "", f"expected a folder that can be read: {error.strerror}"))
         else:
             models[model.name] = model
     return Index(models, tuple(problems))
@@ -125,21 +127,28 @@ def _read_model(root: Path, folder: Path, problems: list[RepositoryInvalid]) -> 
 
 def _read_version(root: Path, folder: Path, config: GraphConfig) -> Version:
     model, number = folder.parent.name, int(folder.name)
-    name = f"{model}/{number}"
-    manifest = read_manifest(folder / MANIFEST, f"{name}/{MANIFEST}") if (folder / MANIFEST).is_file() else None
-    names = dict(manifest.graphs) if manifest else {}
-    graphs = {role: _read_graph(root, graph, number) for role, graph in names.items() if graph != model}
-    if not names or model in names.values():
-        role = next((role for role, graph in names.items() if graph == model), SINGLE_GRAPH)
-        graphs[role] = _graph(GraphKey(model, number), folder, config)
+    path, file = folder / MANIFEST, f"{model}/{number}/{MANIFEST}"
+    # A link to nowhere is a manifest too, and a wrong one: without it nothing would be compared with its digest.
+    manifest = read_manifest(path, file) if path.exists() or path.is_symlink() else None
+    names = (manifest.graphs if manifest else None) or {SINGLE_GRAPH: model}
+    graphs: dict[str, Graph] = {}
+    for role, name in names.items():
+        _check_graph_name(name, model, [graph.key.name for graph in graphs.values()], file, f"graphs.{role}")
+        key = GraphKey(name, number)
+        if name == model:
+            graphs[role] = _graph(key, folder, config)
+        else:
+            graphs[role] = _graph(key, root / name / folder.name, read_config(root / name / CONFIG, name))
     return Version(model, number, folder, manifest, graphs)
 
 
-def _read_graph(root: Path, name: str, number: int) -> Graph:
-    model, _, graph = name.partition(".")
-    if not MODEL_NAME.fullmatch(model) or not MODEL_NAME.fullmatch(graph):
-        raise RepositoryInvalid(name, "", "expected a graph name of the form <model>.<graph>")
-    return _graph(GraphKey(name, number), root / name / str(number), read_config(root / name / CONFIG, name))
+def _check_graph_name(name: str, model: str, taken: Sequence[str], file: str, field: str) -> None:
+    """A version's graphs are its model's own, and each has one role: they come and go together."""
+    owner, dot, graph = name.partition(".")
+    if owner != model or (dot and not MODEL_NAME.fullmatch(graph)):
+        raise RepositoryInvalid(file, field, f"expected {model} or {model}.<graph>; found {name!r}")
+    if name in taken:
+        raise RepositoryInvalid(file, field, f"expected a graph of its own; found {name!r} again")
 
 
 def _graph(key: GraphKey, folder: Path, config: GraphConfig) -> Graph:

@@ -97,6 +97,8 @@ def read_manifest(path: Path, file: str) -> Manifest:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
         raise RepositoryInvalid(file, field, first["msg"]) from None
+    except OSError as error:
+        raise RepositoryInvalid(file, "", f"expected a file that can be read; found: {error.strerror}") from None
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

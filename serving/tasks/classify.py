@@ -69,8 +69,12 @@ class Classify(Task[ClassifyParameters]):
             first = error.errors(include_url=False)[0]
             field = ".".join(str(part) for part in ("preprocessing", *first["loc"]))
             raise RepositoryInvalid(manifest_file, field, first["msg"]) from None
-        labels_file = version.folder / version.manifest.labels
-        self.labels = tuple(labels_file.read_text(encoding="utf-8").splitlines())
+        try:
+            text = (version.folder / version.manifest.labels).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            expected = f"expected a file of UTF-8 text beside the manifest; found {version.manifest.labels!r}"
+            raise RepositoryInvalid(manifest_file, "labels", expected) from None
+        self.labels = tuple(text.splitlines())
 
     @classmethod
     def example(cls) -> Example:

@@ -79,6 +79,23 @@ def test_several_runs_go_on_at_once(tmp_path, name):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("name", ENGINES)
+def test_unloading_waits_for_the_runs_that_go_on(tmp_path, name):
+    tiny.add_classifier(tmp_path)
+    graph = graph_of(tmp_path)
+
+    async def main():
+        async with engine_of(name) as engine:
+            await engine.load(graph, [])
+            run = asyncio.create_task(engine.run(graph.key, ROW))
+            await asyncio.sleep(0)
+            await engine.unload(graph.key)
+            assert run.done()
+            assert (await run).outputs["probabilities"].shape == (1, 3)
+
+    asyncio.run(main())
+
+
 def write_graph(path, nodes, inputs, outputs, constants=()):
     initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants]
     graph = helper.make_graph(nodes, "g", inputs, outputs, initializers)
@@ -247,6 +264,42 @@ def test_onnx_stops_a_run_at_its_deadline(tmp_path):
             assert time.monotonic() - started_s < 5
             run = await engine.run(graph.key, {"n": np.array([2])}, ANY_TIME)  # the slot is free again
             assert run.outputs["y"].shape == (1,)
+
+    asyncio.run(main())
+
+
+def test_onnx_stops_a_run_that_nobody_waits_for(tmp_path):
+    endless(tmp_path / "loop/1/model.onnx")
+    tiny.write_config(tmp_path / "loop/config.pbtxt", tiny.config("loop", max_batch_size=0))
+
+    async def main():
+        async with engine_of("onnx", cores=1) as engine:
+            graph = graph_of(tmp_path, "loop")
+            await engine.load(graph, [])
+            run = asyncio.create_task(engine.run(graph.key, {"n": np.array([10**12])}))
+            await asyncio.sleep(0.1)
+            run.cancel()
+            await asyncio.wait([run])
+            await asyncio.wait_for(engine.run(graph.key, {"n": np.array([1])}), 5)  # the one thread is free again
+
+    asyncio.run(main())
+
+
+def test_onnx_refuses_types_that_the_protocol_cannot_carry(tmp_path):
+    value = helper.make_tensor_value_info
+    write_graph(
+        tmp_path / "cast/1/model.onnx",
+        [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.BFLOAT16)],
+        [value("x", TensorProto.FLOAT, ["n"])],
+        [value("y", TensorProto.BFLOAT16, ["n"])],
+    )
+    tiny.write_config(tmp_path / "cast/config.pbtxt", tiny.config("cast"))
+
+    async def main():
+        async with engine_of("onnx") as engine:
+            with pytest.raises(RepositoryInvalid) as caught:
+                await engine.load(graph_of(tmp_path, "cast"), [])
+            assert (caught.value.file, caught.value.field) == ("cast/1/model.onnx", "y")
 
     asyncio.run(main())
 

@@ -97,10 +97,11 @@ def classifier(root, **changes):
     ("changes", "field"),
     [
         ({"labels": None}, "labels"),
+        ({"labels": "gone.txt"}, "labels"),
         ({"preprocessing": {"resize": None}}, "preprocessing.size"),
         ({"preprocessing": {"resize": None, "size": 8, "mean": 0.5}}, "preprocessing.mean"),
     ],
-    ids=["no labels", "half a preprocessing", "an unknown key"],
+    ids=["no labels", "labels that are not there", "half a preprocessing", "an unknown key"],
 )
 def test_classify_names_what_is_wrong_with_a_manifest(tmp_path, changes, field):
     with pytest.raises(RepositoryInvalid) as caught:

@@ -75,6 +75,13 @@ def test_no_gateway_there():
     assert "No gateway answers" in asked.stderr
 
 
+@pytest.mark.parametrize("url", ["http://[", "http://" + "a" * 70 + ".test"], ids=["no URL", "no host name"])
+def test_an_address_that_is_none(url):
+    asked = tidegate("models", "--url", url)
+    assert asked.returncode == 1
+    assert "Traceback" not in asked.stderr
+
+
 def test_wrong_usage_has_exit_code_2(models):
     assert tidegate("models", "--url", "http://127.0.0.1:9", "--repository", models).returncode == 2
     assert tidegate("serve", "--nope").returncode == 2

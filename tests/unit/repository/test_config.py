@@ -85,6 +85,26 @@ WRONG = {
         "input[0].dims",
         "above 0",
     ),
+    "a type that the protocol cannot carry": (
+        message(input=[pb.ModelInput(name="x", data_type=pb.TYPE_BF16)]),
+        "input[0].data_type",
+        "expected one of TYPE_BOOL",
+    ),
+    "two tensors of one name": (
+        message(input=[pb.ModelInput(name="x", data_type=pb.TYPE_FP32, dims=[1])] * 2),
+        "input[1].name",
+        "found 'x' again",
+    ),
+    "fewer instances than none": (
+        message(instance_group=[pb.ModelInstanceGroup(count=-1)]),
+        "instance_group[0].count",
+        "expected 0 or more",
+    ),
+    "a number of too many digits": (
+        message(parameters={"max_queue_rows": pb.ModelParameter(string_value="9" * 5000)}),
+        'parameters["max_queue_rows"]',
+        "9 digits at most",
+    ),
     "a preferred size above the largest": (
         message(max_batch_size=4, dynamic_batching=pb.ModelDynamicBatching(preferred_batch_size=[2, 8])),
         "dynamic_batching.preferred_batch_size[1]",
@@ -148,7 +168,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content, expected):
                 data_type=st.sampled_from([pb.TYPE_FP32, pb.TYPE_UINT8, pb.TYPE_STRING]),
                 dims=st.lists(st.one_of(st.just(-1), st.integers(1, 512)), max_size=4),
             ),
-            max_size=3,
+            max_size=2,
+            unique_by=lambda tensor: tensor.name,
         ),
     )
 )

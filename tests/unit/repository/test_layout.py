@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import tiny
 
@@ -57,10 +59,51 @@ def test_graphs_beside_a_model_are_its_own(tmp_path):
     }
 
 
-def test_a_graph_name_of_another_form_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("graphs", "expected"),
+    [
+        ({"step": "../elsewhere"}, "expected colours or colours.<graph>"),
+        ({"step": "other.step"}, "expected colours or colours.<graph>"),
+        ({"step": "colours."}, "expected colours or colours.<graph>"),
+        ({"a": "colours", "b": "colours"}, "expected a graph of its own"),
+    ],
+    ids=["a path", "another model's", "no name", "one graph in two roles"],
+)
+def test_graphs_are_their_models_own(tmp_path, graphs, expected):
     folder = tiny.add_classifier(tmp_path)
-    tiny.write_classifier_manifest(folder, graphs={"step": "../elsewhere"})
-    assert "of the form <model>.<graph>" in str(scan(tmp_path).problems[0])
+    tiny.write_classifier_manifest(folder, graphs=graphs)
+    problem = scan(tmp_path).problems[0]
+    assert problem.file == "colours/1/manifest.json"
+    assert expected in problem.expected
+
+
+def test_a_manifest_that_links_to_nowhere_is_a_wrong_one(tmp_path):
+    folder = tiny.add_classifier(tmp_path)
+    (folder / "manifest.json").unlink()
+    (folder / "manifest.json").symlink_to(tmp_path / "nowhere")
+    assert "a file that can be read" in scan(tmp_path).problems[0].expected
+
+
+def test_a_configuration_that_is_a_folder_is_a_problem(tmp_path):
+    config = tiny.add_plain(tmp_path).parent / "config.pbtxt"
+    config.unlink()
+    config.mkdir()
+    assert "a file that can be read" in only_problem(tmp_path).expected
+
+
+def test_a_folder_that_cannot_be_looked_into_is_a_problem(tmp_path, monkeypatch):
+    tiny.add_plain(tmp_path)
+    tiny.add_classifier(tmp_path)
+    iterdir = Path.iterdir
+
+    def refuse(path):
+        if path.name == "double":
+            raise PermissionError(13, "Permission denied")
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)  # root, which tests may run as, can look into everything
+    assert "Permission denied" in only_problem(tmp_path).expected
+    assert list(scan(tmp_path).models) == ["colours"]
 
 
 @pytest.mark.parametrize("name", ["0", "01", "+1", "v1", "1.0", "99999999999", "one"])
