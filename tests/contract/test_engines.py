@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -13,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 
 from serving import plugins
 from serving.engine import ANY_TIME, FOLDER, Call, EngineOptions
+from serving.engines import onnx
 from serving.errors import DeadlinePassed, EngineFailed, ModelNotReady, RepositoryInvalid, TensorInvalid
 from serving.repository.config import TensorSpec
 from serving.repository.layout import SINGLE_GRAPH, scan
@@ -22,8 +25,8 @@ ENGINES = plugins.names(FOLDER)
 ROW = {"pixels": np.zeros((1, 8, 8, 3), np.uint8)}
 
 
-def graph_of(root, name="colours"):
-    return scan(root).models[name].versions[1].graphs[SINGLE_GRAPH]
+def graph_of(root, name="colours", number=1):
+    return scan(root).models[name].versions[number].graphs[SINGLE_GRAPH]
 
 
 @asynccontextmanager
@@ -66,32 +69,86 @@ def test_loads_runs_and_unloads(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_several_runs_go_on_at_once(tmp_path, name):
+def test_runs_that_meet_get_their_own_rows(tmp_path, name):
     tiny.add_classifier(tmp_path, instance_group=[{"count": 4}])
     graph = graph_of(tmp_path)
+    rows = [{"pixels": np.full((1, 8, 8, 3), (i, 0, 255 - i), np.uint8)} for i in range(0, 250, 10)]
 
     async def main():
         async with engine_of(name) as engine:
             await engine.load(graph, [])
-            runs = await asyncio.gather(*(engine.run(graph.key, ROW) for _ in range(20)))
-            assert {run.outputs["probabilities"].shape for run in runs} == {(1, 3)}
+            one_by_one = [(await engine.run(graph.key, row)).outputs["probabilities"] for row in rows]
+            at_once = await asyncio.gather(*(engine.run(graph.key, row) for row in rows))
+            for alone, run in zip(one_by_one, at_once, strict=True):
+                np.testing.assert_array_equal(run.outputs["probabilities"], alone)
+
+    asyncio.run(main())
+
+
+SLOW_TURNS = 200_000  # of the graph `loop`: a tenth of a second
+
+
+def hold(name: str, engine) -> Callable[[], None]:
+    """Makes runs of `loop` last until what is returned is called, or for a moment by themselves."""
+    if name == "fake":
+        engine.gate.clear()
+        return engine.gate.set
+    return lambda: None
+
+
+@pytest.mark.parametrize("ending", ["unload", "close"])
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_graph_goes_when_its_runs_have_ended_and_takes_none_meanwhile(tmp_path, name, ending):
+    add_loop(tmp_path)
+    graph = graph_of(tmp_path, "loop")
+
+    async def main():
+        async with engine_of(name) as engine:
+            await engine.load(graph, [])
+            release = hold(name, engine)
+            runs = [asyncio.create_task(engine.run(graph.key, turns(SLOW_TURNS))) for _ in range(2)]
+            await asyncio.sleep(0)
+            end = asyncio.create_task(engine.unload(graph.key) if ending == "unload" else engine.close())
+            await asyncio.sleep(0)
+            with pytest.raises(ModelNotReady):
+                await engine.run(graph.key, turns(1))
+            assert not end.done()
+            release()
+            await end
+            assert [run.result().batch_rows for run in runs] == [1, 1]
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_unloading_waits_for_the_runs_that_go_on(tmp_path, name):
+def test_what_was_let_go_can_be_loaded_again(tmp_path, name):
     tiny.add_classifier(tmp_path)
     graph = graph_of(tmp_path)
 
     async def main():
         async with engine_of(name) as engine:
-            await engine.load(graph, [])
-            run = asyncio.create_task(engine.run(graph.key, ROW))
-            await asyncio.sleep(0)
-            await engine.unload(graph.key)
-            assert run.done()
-            assert (await run).outputs["probabilities"].shape == (1, 3)
+            for _ in range(2):
+                await engine.load(graph, [])
+                await engine.run(graph.key, ROW)
+                await engine.unload(graph.key)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_versions_of_one_graph_stand_beside_each_other(tmp_path, name):
+    tiny.add_classifier(tmp_path, number=1)
+    tiny.add_classifier(tmp_path, number=2, bias=9.0)
+    first, second = (graph_of(tmp_path, number=number) for number in (1, 2))
+
+    async def main():
+        async with engine_of(name) as engine:
+            await engine.load(first, [])
+            await engine.load(second, [])
+            await engine.unload(first.key)
+            with pytest.raises(ModelNotReady):
+                await engine.run(first.key, ROW)
+            await engine.run(second.key, ROW)
 
     asyncio.run(main())
 
@@ -100,7 +157,8 @@ def write_graph(path, nodes, inputs, outputs, constants=()):
     initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants]
     graph = helper.make_graph(nodes, "g", inputs, outputs, initializers)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
+    save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
 
 
 def test_onnx_says_what_the_file_takes_when_the_configuration_does_not(tmp_path):
@@ -222,8 +280,8 @@ def test_onnx_tells_a_callers_values_from_a_breakdown(tmp_path):
     asyncio.run(main())
 
 
-def endless(path):
-    """n int64 [1] -> y float32 [1]: a loop of n turns."""
+def add_loop(root) -> None:
+    """Publishes `loop`: n int64 [1] -> y float32 [1], sin of sin of ... of 1, in n turns of half a microsecond."""
     value = helper.make_tensor_value_info
     body = helper.make_graph(
         [
@@ -239,7 +297,7 @@ def endless(path):
         [value("go_on", TensorProto.BOOL, []), value("next", TensorProto.FLOAT, [1])],
     )
     write_graph(
-        path,
+        root / "loop/1/model.onnx",
         [
             helper.make_node("Squeeze", ["n"], ["turns"]),
             helper.make_node("Loop", ["turns", "yes", "start"], ["y"], body=body),
@@ -248,58 +306,199 @@ def endless(path):
         [value("y", TensorProto.FLOAT, [1])],
         [("yes", np.array(True)), ("start", np.ones(1, np.float32))],
     )
+    tiny.write_config(root / "loop/config.pbtxt", tiny.config("loop", max_batch_size=0))
 
 
-def test_onnx_stops_a_run_at_its_deadline(tmp_path):
-    endless(tmp_path / "loop/1/model.onnx")
-    tiny.write_config(tmp_path / "loop/config.pbtxt", tiny.config("loop", max_batch_size=0))
+def turns(count: int) -> dict[str, np.ndarray]:
+    return {"n": np.array([count])}
+
+
+LONG_TURNS = 30_000_000  # of the graph `loop`: twenty seconds
+SOON_S = 5.0
+
+
+@pytest.mark.parametrize("limit", ["the caller's deadline", "the engine's own limit"])
+def test_onnx_stops_a_run_that_takes_too_long(tmp_path, monkeypatch, limit):
+    add_loop(tmp_path)
+    graph = graph_of(tmp_path, "loop")
 
     async def main():
-        async with engine_of("onnx") as engine:
-            graph = graph_of(tmp_path, "loop")
+        async with engine_of("onnx", cores=1) as engine:
             await engine.load(graph, [])
             started_s = time.monotonic()
+            if limit == "the engine's own limit":
+                monkeypatch.setattr(onnx, "RUN_LIMIT_S", 0.2)
+                call = ANY_TIME
+            else:
+                call = Call(deadline_s=started_s + 0.2)
             with pytest.raises(DeadlinePassed):
-                await engine.run(graph.key, {"n": np.array([10**12])}, Call(deadline_s=started_s + 0.2))
-            assert time.monotonic() - started_s < 5
-            run = await engine.run(graph.key, {"n": np.array([2])}, ANY_TIME)  # the slot is free again
-            assert run.outputs["y"].shape == (1,)
+                await engine.run(graph.key, turns(LONG_TURNS), call)
+            assert 0.2 <= time.monotonic() - started_s < SOON_S
+            run = await engine.run(graph.key, turns(2))  # the thread is free again
+            assert run.outputs["y"] == pytest.approx(np.sin(np.sin(1)))
 
     asyncio.run(main())
 
 
 def test_onnx_stops_a_run_that_nobody_waits_for(tmp_path):
-    endless(tmp_path / "loop/1/model.onnx")
-    tiny.write_config(tmp_path / "loop/config.pbtxt", tiny.config("loop", max_batch_size=0))
+    add_loop(tmp_path)
+    graph = graph_of(tmp_path, "loop")
 
     async def main():
         async with engine_of("onnx", cores=1) as engine:
-            graph = graph_of(tmp_path, "loop")
             await engine.load(graph, [])
-            run = asyncio.create_task(engine.run(graph.key, {"n": np.array([10**12])}))
-            await asyncio.sleep(0.1)
-            run.cancel()
-            await asyncio.wait([run])
-            await asyncio.wait_for(engine.run(graph.key, {"n": np.array([1])}), 5)  # the one thread is free again
+            started_s = time.monotonic()
+            leaving = asyncio.create_task(engine.run(graph.key, turns(LONG_TURNS)))
+            await asyncio.sleep(0)
+            while engine._threads._owners["loop"].runs:  # until the one thread has taken it
+                await asyncio.sleep(0.001)
+            leaving.cancel()
+            await engine.run(graph.key, turns(2))
+            assert time.monotonic() - started_s < SOON_S
+            assert leaving.cancelled()
 
     asyncio.run(main())
 
 
-def test_onnx_refuses_types_that_the_protocol_cannot_carry(tmp_path):
+def test_onnx_runs_short_ones_beside_a_long_one(tmp_path):
+    add_loop(tmp_path)
+    graph = graph_of(tmp_path, "loop")
+
+    async def main():
+        async with engine_of("onnx", cores=2) as engine:
+            await engine.load(graph, [])
+            long = asyncio.create_task(engine.run(graph.key, turns(LONG_TURNS)))
+            await asyncio.sleep(0)
+            for _ in range(5):
+                await engine.run(graph.key, turns(2))
+            assert not long.done()
+            long.cancel()
+
+    asyncio.run(main())
+
+
+def test_onnx_on_a_gpu_leaves_the_shared_threads_to_work_that_needs_a_core(tmp_path, monkeypatch):
+    """Nothing here has a GPU: the processor stands in for what is preferred to it."""
+    monkeypatch.setattr(onnx, "PROVIDERS", ("CPUExecutionProvider",))
+    add_loop(tmp_path)
+    graph = graph_of(tmp_path, "loop")
+
+    async def main():
+        async with engine_of("onnx", cores=1) as engine:
+            before = set(threading.enumerate())
+            await engine.load(graph, [])
+            own = set(threading.enumerate()) - before
+            assert any(thread.name.startswith("work-") for thread in own)
+            long = asyncio.create_task(engine.run(graph.key, turns(LONG_TURNS)))
+            await asyncio.sleep(0)
+            assert (await engine._threads.prepare("photos", lambda: "decoded"))[0] == "decoded"
+            assert not long.done()
+            long.cancel()
+            await asyncio.wait([long])
+            await engine.unload(graph.key)
+            assert not any(thread.is_alive() for thread in own if thread.name.startswith("work-"))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("instances", "stated", "threads"),
+    [(1, None, 4), (2, None, 2), (8, None, 1), (2, "3", 3)],
+    ids=["one run has all cores", "two share them", "more runs than cores", "as the configuration says"],
+)
+def test_onnx_shares_the_cores_among_the_runs(tmp_path, instances, stated, threads):
+    parameters = {"intra_op_thread_count": {"string_value": stated}} if stated else {}
+    tiny.add_plain(tmp_path, instance_group=[{"count": instances}], parameters=parameters)
+    graph = graph_of(tmp_path, "double")
+
+    async def main():
+        async with engine_of("onnx", cores=4) as engine:
+            loaded = await engine.load(graph, [])
+            assert loaded.slots == instances
+            session = engine._sessions[graph.key]._session
+            assert session.get_session_options().intra_op_num_threads == threads
+
+    asyncio.run(main())
+
+
+def test_onnx_gives_the_outputs_that_are_stated_and_no_others(tmp_path):
     value = helper.make_tensor_value_info
     write_graph(
-        tmp_path / "cast/1/model.onnx",
-        [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.BFLOAT16)],
+        tmp_path / "two/1/model.onnx",
+        [helper.make_node("Neg", ["x"], ["unasked"]), helper.make_node("Abs", ["x"], ["y"])],
         [value("x", TensorProto.FLOAT, ["n"])],
-        [value("y", TensorProto.BFLOAT16, ["n"])],
+        [value("unasked", TensorProto.FLOAT, ["n"]), value("y", TensorProto.FLOAT, ["n"])],
     )
-    tiny.write_config(tmp_path / "cast/config.pbtxt", tiny.config("cast"))
+    stated = {"name": "y", "data_type": "TYPE_FP32", "dims": []}
+    tiny.write_config(tmp_path / "two/config.pbtxt", tiny.config("two", output=[stated]))
+    graph = graph_of(tmp_path, "two")
+
+    async def main():
+        async with engine_of("onnx") as engine:
+            loaded = await engine.load(graph, [])
+            assert loaded.outputs == (TensorSpec("y", "FP32", ()),)
+            run = await engine.run(graph.key, {"x": np.array([-1, 2], np.float32)})
+            assert {name: array.tolist() for name, array in run.outputs.items()} == {"y": [1, 2]}
+
+    asyncio.run(main())
+
+
+def probabilities_by_name():
+    """What scikit-learn's exporter appends by default: a list of dictionaries."""
+    element = helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, None))
+    return helper.make_value_info("z", helper.make_sequence_type_proto(element))
+
+
+STRANGE = {
+    "bfloat16": (
+        helper.make_node("Identity", ["x"], ["z"]),
+        helper.make_tensor_value_info("x", TensorProto.BFLOAT16, ["n", 2]),
+        helper.make_tensor_value_info("z", TensorProto.BFLOAT16, ["n", 2]),
+        "x",
+    ),
+    "maps": (
+        helper.make_node("ZipMap", ["x"], ["z"], domain="ai.onnx.ml", classlabels_int64s=[0, 1]),
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2]),
+        probabilities_by_name(),
+        "z",
+    ),
+}
+
+
+@pytest.mark.parametrize(("node", "takes", "gives", "named"), STRANGE.values(), ids=STRANGE.keys())
+def test_onnx_refuses_tensors_that_no_caller_could_send_or_get(tmp_path, node, takes, gives, named):
+    write_graph(tmp_path / "strange/1/model.onnx", [node], [takes], [gives])
+    tiny.write_config(tmp_path / "strange/config.pbtxt", tiny.config("strange"))
 
     async def main():
         async with engine_of("onnx") as engine:
             with pytest.raises(RepositoryInvalid) as caught:
-                await engine.load(graph_of(tmp_path, "cast"), [])
-            assert (caught.value.file, caught.value.field) == ("cast/1/model.onnx", "y")
+                await engine.load(graph_of(tmp_path, "strange"), [])
+            assert (caught.value.file, caught.value.field) == ("strange/1/model.onnx", named)
+
+    asyncio.run(main())
+
+
+def test_onnx_goes_on_after_a_run_that_broke_down(tmp_path, capfd):
+    """Reshape to a shape that does not hold the elements: known only when it runs, and no wrong type or rank."""
+    value = helper.make_tensor_value_info
+    write_graph(
+        tmp_path / "shape/1/model.onnx",
+        [helper.make_node("Reshape", ["x", "to"], ["y"])],
+        [value("x", TensorProto.FLOAT, ["n"]), value("to", TensorProto.INT64, ["k"])],
+        [value("y", TensorProto.FLOAT, None)],
+    )
+    tiny.write_config(tmp_path / "shape/config.pbtxt", tiny.config("shape", max_batch_size=0))
+    graph = graph_of(tmp_path, "shape")
+    x = np.ones(4, np.float32)
+
+    async def main():
+        async with engine_of("onnx") as engine:
+            await engine.load(graph, [])
+            with pytest.raises(EngineFailed, match=r"^shape failed over this run\.$"):
+                await engine.run(graph.key, {"x": x, "to": np.array([3])})
+            run = await engine.run(graph.key, {"x": x, "to": np.array([2, 2])})
+            assert run.outputs["y"].shape == (2, 2)
 
     asyncio.run(main())
 

@@ -1,31 +1,35 @@
-"""What every ledger must do, and what the file ledger does besides."""
+"""What every ledger must do. What only one of them does is in tests/unit/ledgers."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import multiprocessing
-import os
-import signal
 import threading
 
 import pytest
 
-from serving.errors import SettingsInvalid
-from serving.ledger import Pointers
-from serving.ledgers.file import FILE, FileLedger
+from serving import plugins
+from serving.ledger import FOLDER, Ledger, Pointers
+
+NAMES = plugins.names(FOLDER)
+
+
+@pytest.fixture(params=NAMES)
+def another(request, tmp_path):
+    """Makes ledgers over one and the same state, as gateways beside each other have them."""
+    plugin = plugins.find(FOLDER, request.param, "PLUGIN")
+    return lambda: plugin(tmp_path / "state" / "deep")
 
 
 @pytest.fixture
-def ledger(tmp_path):
-    return FileLedger(tmp_path / "state" / "deep")
+def ledger(another):
+    return another()
 
 
-def seed(ledger, **stables):
-    return asyncio.run(ledger.seed(stables))
+def seed(ledger: Ledger, **stables: int) -> dict[str, Pointers]:
+    return dict(asyncio.run(ledger.seed(stables)))
 
 
-def read(ledger):
+def read(ledger: Ledger) -> dict[str, Pointers]:
     return dict(asyncio.run(ledger.read()))
 
 
@@ -39,76 +43,42 @@ def test_records_where_models_start_and_keeps_what_it_has(ledger):
     assert read(ledger) == {"a": Pointers(1), "b": Pointers(2), "c": Pointers(3)}
 
 
-def test_writes_only_when_something_changes(ledger, tmp_path):
-    seed(ledger, a=1)
-    file = tmp_path / "state/deep" / FILE
-    before = file.stat().st_mtime_ns, json.loads(file.read_text())["revision"]
-    seed(ledger, a=1)
-    assert (file.stat().st_mtime_ns, json.loads(file.read_text())["revision"]) == before
+def test_models_that_the_repository_holds_no_longer_keep_their_pointers(ledger):
+    seed(ledger, gone=4)
+    assert seed(ledger) == {"gone": Pointers(4)}
+    assert seed(ledger, a=1) == {"gone": Pointers(4), "a": Pointers(1)}
 
 
-@pytest.mark.parametrize(
-    ("text", "field"),
-    [("{", "Invalid JSON"), ('{"models": {"a": {"stable": 0}}}', "models.a.stable"), ('{"schema": 7}', "schema")],
-    ids=["no JSON", "a version of 0", "another schema"],
-)
-def test_a_damaged_file_is_named_with_what_to_do(ledger, tmp_path, text, field):
-    seed(ledger, a=1)
-    (tmp_path / "state/deep" / FILE).write_text(text)
-    with pytest.raises(SettingsInvalid, match=field) as caught:
-        read(ledger)
-    assert FILE in caught.value.detail
-    assert "move it away" in caught.value.remedy
+def test_what_one_gateway_records_the_next_one_reads(another):
+    seed(another(), a=1)
+    assert read(another()) == {"a": Pointers(1)}
+    assert seed(another(), a=2) == {"a": Pointers(1)}
 
 
-def test_a_state_folder_that_cannot_be_made_is_named(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(SettingsInvalid, match="--state"):
-        seed(FileLedger(tmp_path / "file" / "state"), a=1)
+def test_gateways_that_start_together_agree(another):
+    answers: list[dict[str, Pointers]] = []
+    together = threading.Barrier(4, timeout=30)
+
+    def start(version: int) -> None:
+        together.wait()
+        answers.append(seed(another(), a=version))
+
+    threads = [threading.Thread(target=start, args=(version,)) for version in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [read(another())] * 4
 
 
-def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path):
-    (tmp_path / FILE).mkdir()
-    with pytest.raises(SettingsInvalid, match="--state"):
-        read(FileLedger(tmp_path))
-    (tmp_path / FILE).rmdir()
-    (tmp_path / f".{FILE}.new").mkdir()
-    with pytest.raises(SettingsInvalid, match="--state"):
-        seed(FileLedger(tmp_path), a=1)
-
-
-def _seed_for_ever(state) -> None:
-    ledger = FileLedger(state)
-    number = 0
-    while True:
-        asyncio.run(ledger.seed({f"m{number}": 1, f"n{number}": 2}))
-        number += 1
-
-
-def test_readers_never_see_anything_between_even_of_a_writer_that_is_killed(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    ledger = FileLedger(tmp_path)
-    for _ in range(3):
-        writer = context.Process(target=_seed_for_ever, args=(tmp_path,))
-        writer.start()
-        last = len(read(ledger))
-        while len(read(ledger)) < last + 40:
-            assert len(read(ledger)) % 2 == 0, "both models of a change or none"
-        os.kill(writer.pid, signal.SIGKILL)
-        writer.join()
-        known = read(ledger)
-        assert len(known) % 2 == 0
-    assert seed(ledger, last=1)["last"] == Pointers(1), "the lock of the dead is free"
-
-
-def test_writers_do_not_lose_each_others_changes(tmp_path):
+def test_writers_do_not_lose_each_others_changes(another):
     def write(i: int) -> None:
         for j in range(10):
-            asyncio.run(FileLedger(tmp_path).seed({f"m{i}-{j}": 1}))
+            seed(another(), **{f"m{i}-{j}": 1})
 
     threads = [threading.Thread(target=write, args=(i,)) for i in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(read(FileLedger(tmp_path))) == 40
+    assert len(read(another())) == 40

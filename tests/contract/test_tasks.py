@@ -7,11 +7,12 @@ import asyncio
 import numpy as np
 import pytest
 import tiny
+from pydantic import ValidationError
 
 from serving import plugins
-from serving.engine import EngineOptions
-from serving.engines.onnx import OnnxEngine
-from serving.errors import RepositoryInvalid
+from serving.engine import FOLDER as ENGINES
+from serving.engine import EngineOptions, check_inputs
+from serving.errors import InvalidInput, OutputInvalid, RepositoryInvalid
 from serving.repository.layout import SINGLE_GRAPH, scan
 from serving.task import FOLDER, Parameters, Reply, Request, Task
 from serving.threads import Threads
@@ -48,8 +49,9 @@ def test_its_example_is_a_request_and_a_reply(name, task):
     task.reply.model_validate(dict(example.reply))
 
 
+@pytest.mark.parametrize("engine_name", plugins.names(ENGINES))
 @each
-def test_its_example_goes_the_whole_way(tmp_path, name, task):
+def test_its_example_goes_the_whole_way(tmp_path, name, task, engine_name):
     bound = task(versions_of(tmp_path, name))
     example = task.example()
     request = Request(example.payload, task.parameters.model_validate(dict(example.parameters)))
@@ -57,7 +59,7 @@ def test_its_example_goes_the_whole_way(tmp_path, name, task):
 
     async def main():
         threads = Threads(1, 0)
-        engine = OnnxEngine(EngineOptions(threads))
+        engine = plugins.find(ENGINES, engine_name, "PLUGIN")(EngineOptions(threads))
         await engine.load(graph, [])
         run = await engine.run(graph.key, bound.encode(request))
         await engine.close()
@@ -72,9 +74,37 @@ def test_its_example_goes_the_whole_way(tmp_path, name, task):
 @each
 def test_its_tensors_are_those_of_its_signature(tmp_path, name, task):
     bound = task(versions_of(tmp_path, name))
-    for role, row in bound.warm_up().items():
-        assert {spec.name for spec in task.signatures[role].inputs} == set(row)
+    rows = bound.warm_up()
+    assert set(rows) == set(task.signatures), "each graph is warmed up"
+    for role, row in rows.items():
+        check_inputs(row, task.signatures[role].inputs, batched=True)
         assert {len(array) for array in row.values()} == {1}
+
+
+@each
+def test_its_signature_gives_what_its_tiny_model_gives(tmp_path, name, task):
+    version = versions_of(tmp_path, name)
+    for role, signature in task.signatures.items():
+        config = version.graphs[role].config
+        for stated, found in ((signature.inputs, config.inputs), (signature.outputs, config.outputs)):
+            assert [(spec.name, spec.datatype) for spec in stated] == [(spec.name, spec.datatype) for spec in found]
+            assert [len(spec.shape) for spec in stated] == [len(spec.shape) for spec in found]
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"\0" * 100, b"{}", b"GIF89a"], ids=["nothing", "zeros", "JSON", "half a GIF"]
+)
+@each
+def test_a_payload_of_another_kind_is_the_callers_mistake(tmp_path, name, task, payload):
+    bound = task(versions_of(tmp_path, name))
+    with pytest.raises(InvalidInput):
+        bound.encode(Request(payload, task.parameters()))
+
+
+@each
+def test_it_refuses_parameters_that_it_does_not_know(name, task):
+    with pytest.raises(ValidationError, match="extra_forbidden"):
+        task.parameters.model_validate({"no_such_parameter": 1})
 
 
 @each
@@ -97,11 +127,12 @@ def classifier(root, **changes):
     ("changes", "field"),
     [
         ({"labels": None}, "labels"),
-        ({"labels": "gone.txt"}, "labels"),
         ({"preprocessing": {"resize": None}}, "preprocessing.size"),
         ({"preprocessing": {"resize": None, "size": 8, "mean": 0.5}}, "preprocessing.mean"),
+        ({"labels": "lables.txt"}, "labels"),
+        ({"labels": "model.onnx"}, "labels"),
     ],
-    ids=["no labels", "labels that are not there", "half a preprocessing", "an unknown key"],
+    ids=["no labels", "half a preprocessing", "an unknown key", "labels that are not there", "labels that are no text"],
 )
 def test_classify_names_what_is_wrong_with_a_manifest(tmp_path, changes, field):
     with pytest.raises(RepositoryInvalid) as caught:
@@ -127,3 +158,29 @@ def test_classify_gives_the_most_probable_first(tmp_path, scores, top_k, labels)
     reply = task.decode({"probabilities": np.array([scores], np.float32)}, request)
     assert [prediction.label for prediction in reply.predictions] == labels
     assert [prediction.class_id for prediction in reply.predictions] == [tiny.COLOURS.index(one) for one in labels]
+    assert [prediction.score for prediction in reply.predictions] == sorted(
+        (prediction.score for prediction in reply.predictions), reverse=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ([0.5, 0.5], "2 scores for 3 labels"),
+        ([0.2, 0.2, 0.2, 0.4], "4 scores for 3 labels"),
+        ([np.nan, 0.5, 0.5], "not finite"),
+        ([0.5, np.inf, 0.5], "not finite"),
+    ],
+    ids=["too few", "too many", "not a number", "infinite"],
+)
+def test_classify_does_not_answer_with_scores_that_cannot_be_used(tmp_path, scores, said):
+    task = classifier(tmp_path)
+    with pytest.raises(OutputInvalid, match=said):
+        task.decode({"probabilities": np.array([scores], np.float32)}, Request(b"", task.parameters()))
+
+
+def test_classify_keeps_scores_between_0_and_1_where_rounding_left_them_outside(tmp_path):
+    task = classifier(tmp_path)
+    scores = np.array([[1.0000001, -1e-9, 0.0]], np.float32)
+    reply = task.decode({"probabilities": scores}, Request(b"", task.parameters()))
+    assert [prediction.score for prediction in reply.predictions] == [1.0, 0.0, 0.0]
