@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from serving import engine as engines
@@ -95,26 +96,28 @@ async def run(settings: Settings, *, engine: Engine | None = None) -> None:
 
     SettingsInvalid or RepositoryInvalid when it cannot start.
     """
-    sockets = [bind(settings.host, settings.port), bind(settings.admin_host, settings.admin_port)]
-    parts = build(settings, engine=engine)
-    listeners = [Listener(app, at) for app, at in zip((parts.public, parts.admin), sockets, strict=True)]
+    with ExitStack() as sockets:  # closed whatever happens: a second address that cannot be had gives back the first
+        addresses = ((settings.host, settings.port), (settings.admin_host, settings.admin_port))
+        bound = [sockets.enter_context(bind(host, port)) for host, port in addresses]
+        parts = build(settings, engine=engine)
+        listeners = [Listener(app, at) for app, at in zip((parts.public, parts.admin), bound, strict=True)]
 
-    async def start() -> None:
-        await parts.start()
-        _calm_collector()
-        names = ", ".join(resident.version.name for resident in parts.router.residents())
-        print(f"tidegate serves {names or 'no model'} on {listeners[0].url} (admin {listeners[1].url})", flush=True)  # noqa: T201
+        async def start() -> None:
+            await parts.start()
+            _calm_collector()
+            names = ", ".join(resident.version.name for resident in parts.router.residents())
+            print(f"tidegate serves {names or 'no model'} on {listeners[0].url} (admin {listeners[1].url})", flush=True)  # noqa: T201
 
-    try:
-        await serve(
-            listeners,
-            parts.traffic,
-            start,
-            drain_delay_s=settings.drain_delay_s,
-            drain_timeout_s=settings.drain_timeout_s,
-        )
-    finally:
-        await parts.close()
+        try:
+            await serve(
+                listeners,
+                parts.traffic,
+                start,
+                drain_delay_s=settings.drain_delay_s,
+                drain_timeout_s=settings.drain_timeout_s,
+            )
+        finally:
+            await parts.close()
 
 
 def _calm_collector() -> None:

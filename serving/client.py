@@ -31,7 +31,7 @@ class AdminClient:
 
     def models(self) -> dict[str, Any]:
         """What models there are, as GET /admin/models tells it."""
-        return self._call("GET", "/admin/models")
+        return self._call("GET", "/admin/models", "models")
 
     def __enter__(self) -> Self:
         return self
@@ -41,7 +41,8 @@ class AdminClient:
     ) -> None:
         self._http.close()
 
-    def _call(self, method: str, path: str) -> dict[str, Any]:
+    def _call(self, method: str, path: str, key: str) -> dict[str, Any]:
+        """The answer, a JSON object with this key: whatever else answers at an address has another."""
         try:
             response = self._http.request(method, path)
         except (httpx.HTTPError, UnicodeError):  # the latter for a host name that no resolver can be asked for
@@ -50,7 +51,7 @@ class AdminClient:
             body = response.json()
         except ValueError:
             body = None
-        if response.is_error or not isinstance(body, dict):
+        if response.is_error or not isinstance(body, dict) or key not in body:
             reason = body.get("detail") if isinstance(body, dict) else None
             raise Refused(str(reason or f"{self._url} answered {response.status_code}: is it a gateway's admin port?"))
         return body

@@ -9,5 +9,5 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch):
-    for name in [name for name in os.environ if name.startswith("TIDEGATE_")]:
+    for name in [name for name in os.environ if name.upper().startswith("TIDEGATE_")]:  # as settings read them
         monkeypatch.delenv(name)

@@ -19,6 +19,8 @@ from serving.gateway.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
+KEEP_ALIVE_S = 15  # of connections that rest; uvicorn's 5 make callers who pause meet a closing one
+
 
 @dataclass(frozen=True, slots=True)
 class Listener:
@@ -91,6 +93,7 @@ class _Server(uvicorn.Server):
                 proxy_headers=False,
                 server_header=False,
                 lifespan="off",
+                timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=max(1, round(drain_timeout_s)),
             )
         )

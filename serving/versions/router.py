@@ -37,9 +37,6 @@ class Router:
     def set_route(self, model: str, route: Route) -> None:
         self._routes[model] = route
 
-    def route(self, model: str) -> Route | None:
-        return self._routes.get(model)
-
     def residents(self) -> list[Resident]:
         return [route.stable for route in self._routes.values() if route.stable]
 

@@ -91,11 +91,10 @@ def test_its_signature_gives_what_its_tiny_model_gives(tmp_path, name, task):
             assert [len(spec.shape) for spec in stated] == [len(spec.shape) for spec in found]
 
 
-@pytest.mark.parametrize(
-    "payload", [b"", b"\0" * 100, b"{}", b"GIF89a"], ids=["nothing", "zeros", "JSON", "half a GIF"]
-)
-@each
-def test_a_payload_of_another_kind_is_the_callers_mistake(tmp_path, name, task, payload):
+@pytest.mark.parametrize("payload", [b"", b"\0" * 100, b"{}", b"GIF89a"], ids=["none", "zeros", "JSON", "half a GIF"])
+@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.payload == "image"])
+def test_what_is_no_picture_is_the_callers_mistake(tmp_path, name, payload):
+    task = TASKS[name]
     bound = task(versions_of(tmp_path, name))
     with pytest.raises(InvalidInput):
         bound.encode(Request(payload, task.parameters()))

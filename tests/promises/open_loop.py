@@ -34,6 +34,9 @@ class Outcome:
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
+IDLE_S = 2.0  # a connection that rested longer is not used again: the server may be closing it this very moment
+
+
 class Caller:
     """One request after another over one connection."""
 
@@ -42,9 +45,12 @@ class Caller:
         self._request = request
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
+        self._answered_s = 0.0
 
     async def ask(self) -> tuple[int, str]:
         """The status and Retry-After of the answer; status 0 when the connection breaks."""
+        if time.monotonic() > self._answered_s + IDLE_S:
+            self.close()
         try:
             if self._reader is None or self._writer is None:
                 self._reader, self._writer = await asyncio.open_connection(*self._address)
@@ -55,6 +61,7 @@ class Caller:
         except (OSError, asyncio.IncompleteReadError):
             self.close()
             return 0, ""
+        self._answered_s = time.monotonic()
         return int(head[9:12]), headers.get("retry-after", "")
 
     def close(self) -> None:

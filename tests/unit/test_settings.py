@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from serving import settings as module
 from serving.errors import SettingsInvalid
@@ -43,6 +44,24 @@ def test_default_models_are_pairs(monkeypatch, text, models):
     assert read_settings().default_models == models
 
 
+def test_a_variable_is_read_whatever_its_case(monkeypatch):
+    monkeypatch.setenv("tidegate_port", "9001")
+    assert read_settings().port == 9001
+
+
+def test_every_setting_can_be_given_as_a_variable(monkeypatch):
+    values = {"cores": 3, "engine": "fake", "max_in_flight": 5, "drain_delay_s": 0.5, "admin_host": "::1"}
+    for name, value in values.items():
+        monkeypatch.setenv(f"TIDEGATE_{name.upper()}", str(value))
+    settings = read_settings()
+    assert {name: getattr(settings, name) for name in values} == values
+
+
+def test_settings_do_not_change():
+    with pytest.raises(ValidationError, match="frozen"):
+        read_settings().port = 1
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_loopback_is_listened_on(host):
     assert read_settings(host=host, admin_host=host).host == host
@@ -57,7 +76,11 @@ def test_loopback_is_listened_on(host):
         ({"admin_host": "10.0.0.1"}, "--admin-host (TIDEGATE_ADMIN_HOST)"),
         ({"host": "example.org"}, "an IP address"),
         ({"default_models": "classify"}, "task=model pairs"),
+        ({"default_models": "classify=,detect=b"}, "task=model pairs"),
         ({"request_timeout_s": 0}, "--request-timeout-s"),
+        ({"request_timeout_s": "nan"}, "--request-timeout-s"),
+        ({"cores": 0}, "--cores (TIDEGATE_CORES)"),
+        ({"drain_delay_s": -1}, "--drain-delay-s"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )

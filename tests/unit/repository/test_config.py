@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +35,7 @@ def test_everything_that_is_used_is_read():
             output=[pb.ModelOutput(name="y", data_type=pb.TYPE_STRING, dims=[1])],
             instance_group=[pb.ModelInstanceGroup(count=2), pb.ModelInstanceGroup()],
             dynamic_batching=pb.ModelDynamicBatching(
-                preferred_batch_size=[8, 4, 8],
+                preferred_batch_size=[8, 16, 1, 8],
                 max_queue_delay_microseconds=1500,
                 priority_levels=3,
                 default_priority_level=2,
@@ -51,7 +54,7 @@ def test_everything_that_is_used_is_read():
         outputs=(TensorSpec("y", "BYTES", (1,)),),
         instances=3,
         threads_per_run=4,
-        rules=BatchRules(16, (4, 8), 0.0015, 77, 3, 2),
+        rules=BatchRules(16, (1, 8, 16), 0.0015, 77, 3, 2),
     )
     assert config.model_file == "model.onnx"
 
@@ -110,6 +113,11 @@ WRONG = {
         "dynamic_batching.preferred_batch_size[1]",
         "expected 1 to max_batch_size 4",
     ),
+    "a preferred size of 0": (
+        message(max_batch_size=4, dynamic_batching=pb.ModelDynamicBatching(preferred_batch_size=[0])),
+        "dynamic_batching.preferred_batch_size[0]",
+        "found 0",
+    ),
     "a default priority above the levels": (
         message(dynamic_batching=pb.ModelDynamicBatching(priority_levels=1, default_priority_level=2)),
         "dynamic_batching.default_priority_level",
@@ -164,19 +172,27 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content, expected):
         input=st.lists(
             st.builds(
                 pb.ModelInput,
-                name=st.sampled_from(["x", "pixels"]),
+                name=st.text(min_size=1, max_size=8),
                 data_type=st.sampled_from([pb.TYPE_FP32, pb.TYPE_UINT8, pb.TYPE_STRING]),
                 dims=st.lists(st.one_of(st.just(-1), st.integers(1, 512)), max_size=4),
             ),
-            max_size=2,
+            max_size=3,
             unique_by=lambda tensor: tensor.name,
+        ),
+        instance_group=st.lists(st.builds(pb.ModelInstanceGroup, count=st.integers(0, 8)), max_size=3),
+        dynamic_batching=st.builds(
+            pb.ModelDynamicBatching,
+            max_queue_delay_microseconds=st.integers(0, 10**6),
+            priority_levels=st.integers(3, 9),
+            default_priority_level=st.integers(0, 3),
+        ),
+        parameters=st.dictionaries(
+            st.sampled_from(["max_queue_rows", "intra_op_thread_count"]),
+            st.builds(pb.ModelParameter, string_value=st.integers(1, 999_999_999).map(str)),
         ),
     )
 )
 def test_what_is_written_is_read_again(config):
-    import tempfile
-    from pathlib import Path
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.pbtxt"
         write_config(path, config)

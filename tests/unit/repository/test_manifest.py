@@ -63,6 +63,20 @@ def test_text_that_is_not_json_is_named(tmp_path):
         read_manifest(tmp_path / "manifest.json", "m/1/manifest.json")
 
 
+def test_a_folder_in_the_files_place_is_named(tmp_path):
+    (tmp_path / "manifest.json").mkdir()
+    with pytest.raises(RepositoryInvalid, match=r"^m/1/manifest\.json: expected a file that can be read; found: Is a"):
+        read_manifest(tmp_path / "manifest.json", "m/1/manifest.json")
+
+
+def test_a_digest_is_the_sha_256_of_the_bytes(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    (tmp_path / "manifest.json").touch()
+    # Source: FIPS 180-4, the example of one block.
+    expected = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert digest_folder(tmp_path) == {"abc": expected}
+
+
 def test_a_published_folder_agrees_with_its_manifest(folder):
     assert files_of(folder) == digest_folder(folder)
     verify(folder, files_of(folder), "colours/1")
@@ -73,11 +87,18 @@ def link(folder):
     (folder / "labels.txt").symlink_to(folder.parent / "labels.txt")
 
 
+def folder_instead(folder):
+    (folder / "labels.txt").unlink()
+    (folder / "labels.txt").mkdir()
+
+
 CHANGES = {
     "changed": (lambda folder: (folder / "labels.txt").write_text("x\n"), "labels.txt", "expected sha256:"),
     "missing": (lambda folder: (folder / "labels.txt").unlink(), "labels.txt", "expected this file"),
     "added": (lambda folder: (folder / "x.bin").touch(), "x.bin", "expected no file"),
+    "a folder added": (lambda folder: (folder / "more").mkdir(), "more", "expected no file"),
     "a link": (link, "labels.txt", "expected a plain file"),
+    "a folder": (folder_instead, "labels.txt", "expected a plain file"),
 }
 
 

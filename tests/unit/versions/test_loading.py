@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import tiny
 
-from serving.engine import Loaded
+from serving.engine import EngineOptions, Loaded
 from serving.engines.fake import FakeEngine
+from serving.engines.onnx import OnnxEngine
 from serving.errors import EngineFailed, ModelNotReady, RepositoryInvalid
+from serving.ledger import Pointers
 from serving.ledgers.file import FileLedger
-from serving.repository.layout import scan
+from serving.repository.layout import SINGLE_GRAPH, scan
 from serving.telemetry import Meters
+from serving.threads import Threads
 from serving.versions.catalog import describe
 from serving.versions.loader import Loader
 from serving.versions.reconciler import Reconciler
@@ -92,6 +95,40 @@ def test_a_changed_file_is_found_before_anything_is_loaded(tmp_path):
     with pytest.raises(RepositoryInvalid, match=r"colours/1/labels\.txt"):
         load(tmp_path, "colours", engine)
     assert engine.loaded == set()
+
+
+def test_labels_that_are_not_there_are_found_before_anything_is_loaded(tmp_path):
+    tiny.write_classifier_manifest(tiny.add_classifier(tmp_path), labels="lables.txt")
+    engine = Recording()
+    with pytest.raises(RepositoryInvalid, match=r"colours/1/manifest\.json: labels: .*'lables.txt'"):
+        load(tmp_path, "colours", engine)
+    assert engine.loaded == set()
+
+
+def test_warm_up_batches_really_run(tmp_path):
+    """The embedded engine tells of each size what a row cost in it."""
+    tiny.add_classifier(tmp_path, max_batch_size=5)
+
+    async def main():
+        threads = Threads(1, 0)
+        engine = OnnxEngine(EngineOptions(threads))
+        resident = await Loader(engine, Meters()).load(scan(tmp_path).models["colours"].versions[1])
+        await engine.close()
+        threads.close()
+        return resident.loaded[SINGLE_GRAPH].row_costs_s
+
+    assert set(asyncio.run(main())) == {1, 2, 4, 5}
+
+
+def test_a_graph_that_no_task_warms_up_is_warmed_up_with_zeros(tmp_path):
+    folder = tiny.add_classifier(tmp_path, "captioner")
+    tiny.add_plain(tmp_path, "captioner.step")
+    tiny.write_classifier_manifest(folder, graphs={"model": "captioner", "step": "captioner.step"})
+    engine = Recording()
+    resident = load(tmp_path, "captioner", engine)
+    assert engine.warm_ups["captioner"][0]["pixels"].any()
+    assert [batch["x"].tolist() for batch in engine.warm_ups["captioner.step"]] == [[[0.0]] * n for n in (1, 2, 4, 8)]
+    assert str(resident.key("step")) == "captioner.step/1"
 
 
 def test_an_unknown_task_lists_those_that_exist(tmp_path):
@@ -201,6 +238,54 @@ def test_one_model_that_cannot_be_loaded_leaves_the_others(tmp_path, caplog, fai
         assert not states["double"].ready
         with pytest.raises(ModelNotReady):
             router.resolve(Target("double"), None)
+
+
+def test_closing_waits_for_the_requests_that_are_on_their_way(tmp_path):
+    root = tmp_path / "models"
+    tiny.add_classifier(root)
+    tiny.add_plain(root)
+
+    async def main():
+        engine, meters, router = Recording(), Meters(), Router({})
+        reconciler = Reconciler(root, FileLedger(tmp_path / "state"), Loader(engine, meters), router)
+        await reconciler.start()
+        with router.resolve(Target("colours"), "classify"):
+            closing = asyncio.create_task(reconciler.close())
+            await asyncio.sleep(0)
+            with pytest.raises(ModelNotReady):
+                router.resolve(Target("colours"), "classify")
+            assert "colours/1" in engine.loaded
+        await closing
+        assert engine.loaded == set()
+
+    asyncio.run(main())
+
+
+def test_before_the_start_nothing_is_known(tmp_path):
+    router = Router({})
+    reconciler = Reconciler(tmp_path, FileLedger(tmp_path / "state"), Loader(Recording(), Meters()), router)
+    assert not reconciler.settled
+    assert reconciler.models().models == []
+    with pytest.raises(ModelNotReady, match="still starting"):
+        router.resolve(Target("colours"), None)
+
+
+def test_the_ledger_and_not_the_repository_says_which_version_is_live(tmp_path):
+    root, state = tmp_path / "models", tmp_path / "state"
+    for number in (1, 2, 3):
+        tiny.add_classifier(root, number=number)
+    asyncio.run(FileLedger(state).seed({"colours": 2}))
+    engine = Recording()
+    reconciler, router, _ = start(root, state, engine)
+    assert engine.loaded == {"colours/2"}
+    assert router.resolve(Target(), "classify").version.number == 2
+    assert reconciler.models().models[0].stable == 2
+
+
+def test_a_live_version_that_is_gone_is_told_as_such(tmp_path):
+    tiny.add_classifier(tmp_path, number=4)
+    (state,) = describe(scan(tmp_path), {"colours": Pointers(9)}, {}).models
+    assert (state.stable, state.ready, state.card, state.versions) == (9, False, None, [4])
 
 
 def test_without_pointers_the_catalog_says_where_a_model_would_start(tmp_path):

@@ -1,0 +1,86 @@
+"""The meters that dashboards and alerts are written against: names, labels, and what does not mix."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from serving.telemetry import FOLD_AT, Meters, Stages
+
+# Dashboards, alerts and the guard read these: a change here is a change for them.
+NAMES = {
+    "tidegate_requests": {"model", "version", "task", "code"},
+    "tidegate_request_duration_seconds": {"model", "version", "task", "le"},
+    "tidegate_stage_duration_seconds": {"model", "version", "task", "stage", "le"},
+    "tidegate_batch_rows": {"graph", "version", "le"},
+    "tidegate_batches": {"graph", "version", "reason"},
+    "tidegate_waiting_rows": {"graph", "version"},
+    "tidegate_http_responses": {"route", "status"},
+    "tidegate_in_flight_requests": set(),
+    "tidegate_model_ready": {"model", "version"},
+}
+
+
+def labels_by_name(meters: Meters) -> dict[str, set[str]]:
+    families = text_string_to_metric_families(meters.exposition().decode())
+    return {
+        family.name: {label for sample in family.samples for label in sample.labels}
+        for family in families
+        if not family.name.endswith("_created")
+    }
+
+
+def test_names_and_labels_are_those_that_are_read():
+    meters = Meters()
+    meter = meters.request_meter("m", 1, "classify")
+    meter.answered(0.1, Stages())
+    meter.failed("queue_full")
+    meters.batch_cut("m", 1, 2, "free", 0)
+    meters.responses.labels("/v1/models", "200").inc()
+    meters.model_ready.labels("m", "1").set(1)
+    assert labels_by_name(meters) == NAMES
+
+
+def test_gateways_in_one_process_count_apart():
+    one, other = Meters(), Meters()
+    one.request_meter("m", 1, "classify").failed("busy")
+    assert b'code="busy"' in one.exposition()
+    assert b'code="busy"' not in other.exposition()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [("n", 1, "classify"), ("m", 2, "classify"), ("m", 1, "detect")],
+    ids=["another model", "another version", "another task"],
+)
+def test_models_versions_and_tasks_are_counted_apart(other):
+    meters = Meters()
+    first, second = meters.request_meter("m", 1, "classify"), meters.request_meter(*other)
+    assert first is not second
+    first.answered(1.0, Stages())
+    meters.exposition()
+    model, version, task = other
+    labels = {"model": model, "version": str(version), "task": task, "code": "ok"}
+    assert meters.registry.get_sample_value("tidegate_requests_total", labels) == 0
+
+
+def test_answers_are_counted_when_enough_wait_and_once_only():
+    meters = Meters()
+    meter = meters.request_meter("m", 1, "classify")
+    labels = {"model": "m", "version": "1", "task": "classify", "code": "ok"}
+    for _ in range(FOLD_AT - 1):
+        meter.answered(0.1, Stages())
+    assert meters.registry.get_sample_value("tidegate_requests_total", labels) == 0
+    meter.answered(0.1, Stages())
+    assert meters.registry.get_sample_value("tidegate_requests_total", labels) == FOLD_AT
+    meters.exposition()
+    assert meters.registry.get_sample_value("tidegate_requests_total", labels) == FOLD_AT
+
+
+def test_a_batch_is_counted_where_its_rows_lie():
+    meters = Meters()
+    meters.batch_cut("m", 1, 4, "full", 7)
+    value, labels = meters.registry.get_sample_value, {"graph": "m", "version": "1"}
+    assert value("tidegate_batch_rows_bucket", {**labels, "le": "4.0"}) == 1
+    assert value("tidegate_batch_rows_bucket", {**labels, "le": "2.0"}) == 0
+    assert value("tidegate_waiting_rows", labels) == 7
