@@ -12,12 +12,14 @@ from serving import plugins
 from serving.batching.batcher import Batch, Batcher
 from serving.engine import Engine, EngineOptions
 from serving.errors import NotFound, SettingsInvalid
+from serving.gateway.access import Access
 from serving.gateway.app import Gateway, Limits, admin_app, public_app
 from serving.gateway.server import Listener, bind, serve
 from serving.gateway.traffic import Traffic
+from serving.keys import Keyring
 from serving.ledger import Ledger
 from serving.pipeline import Pipeline
-from serving.settings import Settings
+from serving.settings import Settings, option
 from serving.telemetry import Meters
 from serving.threads import Threads
 from serving.versions.loader import Loader
@@ -53,9 +55,16 @@ class Parts:
         self.threads.close()
 
 
-def build(settings: Settings, *, engine: Engine | None = None, ledger: Ledger | None = None) -> Parts:
-    """A gateway of these settings; `engine` and `ledger` take the place of those that the settings name."""
+def build(
+    settings: Settings,
+    *,
+    engine: Engine | None = None,
+    ledger: Ledger | None = None,
+    keyring: Keyring | None = None,
+) -> Parts:
+    """A gateway of these settings; `engine`, `ledger`, `keyring` take the place of those that the settings name."""
     meters = Meters()
+    access = Access(keyring or open_keyring(settings), meters)
 
     def observe(batch: Batch) -> None:
         meters.batch_cut(batch.key.name, batch.key.version, batch.rows, batch.reason, batch.waiting_rows)
@@ -86,8 +95,8 @@ def build(settings: Settings, *, engine: Engine | None = None, ledger: Ledger | 
         pipeline=pipeline,
         threads=threads,
         traffic=traffic,
-        public=public_app(pipeline, traffic, reconciler.models, ready, limits),
-        admin=admin_app(reconciler.models, ready, meters),
+        public=public_app(pipeline, traffic, reconciler.models, ready, limits, access=access),
+        admin=admin_app(reconciler.models, ready, meters, access=access),
     )
 
 
@@ -96,10 +105,11 @@ async def run(settings: Settings, *, engine: Engine | None = None) -> None:
 
     SettingsInvalid or RepositoryInvalid when it cannot start.
     """
+    keyring = open_keyring(settings)  # first: no address is taken that could not be kept
     with ExitStack() as sockets:  # closed whatever happens: a second address that cannot be had gives back the first
         addresses = ((settings.host, settings.port), (settings.admin_host, settings.admin_port))
         bound = [sockets.enter_context(bind(host, port)) for host, port in addresses]
-        parts = build(settings, engine=engine)
+        parts = build(settings, engine=engine, keyring=keyring)
         listeners = [Listener(app, at) for app, at in zip((parts.public, parts.admin), bound, strict=True)]
 
         async def start() -> None:
@@ -128,6 +138,22 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+
+
+def open_keyring(settings: Settings) -> Keyring:
+    """The keys there are; SettingsInvalid when there are none and these settings need some."""
+    keyring = Keyring(settings.keys_file)
+    if keyring.required:
+        return keyring
+    remedy = f"Make one first: tidegate keys add NAME --scope predict --keys {settings.keys_file}"
+    for name, host in settings.exposed.items():
+        detail = (
+            f"{option(name)}: {host} is no loopback address: whoever reaches it could use every model, with no key."
+        )
+        raise SettingsInvalid(detail, remedy=remedy)
+    if settings.keys:
+        raise SettingsInvalid(f"{option('keys')}: there is no key in {settings.keys_file}.", remedy=remedy)
+    return keyring
 
 
 def _engine(settings: Settings, threads: Threads) -> Engine:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from serving.client import DEFAULT_URL, AdminClient, Refused, Unreachable
+from serving.commands.keys import keys
 from serving.errors import TidegateError
 from serving.settings import read_settings
 
@@ -23,6 +24,9 @@ def main() -> None:
     """Model serving with a way back."""
 
 
+main.add_command(keys)
+
+
 @main.command()
 @click.option("--repository", type=FOLDER, help="The models.  [default: model_repository]")
 @click.option("--state", type=FOLDER, help="Where it is kept who is live.  [default: the user's state folder]")
@@ -30,6 +34,7 @@ def main() -> None:
 @click.option("--port", type=int, help="[default: 8080; 0 takes a free one]")
 @click.option("--admin-host", help="Where operators reach it.  [default: 127.0.0.1]")
 @click.option("--admin-port", type=int, help="[default: 8081; 0 takes a free one]")
+@click.option("--keys", type=FOLDER, help="Who may call.  [default: keys.json in the state folder]")
 @click.option("--engine", help="What runs the models.  [default: onnx]")
 def serve(**given: Any) -> None:
     """Serve the models of a repository until SIGTERM or Ctrl-C. Every option is also a variable TIDEGATE_*."""

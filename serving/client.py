@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,13 +21,17 @@ class Refused(Exception):
 
 
 class AdminClient:
-    """Talks to one gateway. `url`: of its admin port."""
+    """Talks to one gateway. `url`: of its admin port; `key`: for gateways that want one, else TIDEGATE_KEY."""
 
-    def __init__(self, url: str = DEFAULT_URL, timeout_s: float = 30.0) -> None:
+    def __init__(self, url: str = DEFAULT_URL, timeout_s: float = 30.0, key: str | None = None) -> None:
         self._url = url
+        key = (os.environ.get("TIDEGATE_KEY", "") if key is None else key).strip()
+        if not re.fullmatch("[!-~]*", key):
+            raise Refused("The key (TIDEGATE_KEY) has characters that no key has.")
+        headers = {"authorization": f"Bearer {key}"} if key else {}
         # No proxy of the environment: admin ports listen on their own machine, where a proxy would look on its own.
         try:
-            self._http = httpx.Client(base_url=url, timeout=timeout_s, trust_env=False)
+            self._http = httpx.Client(base_url=url, timeout=timeout_s, trust_env=False, headers=headers)
         except httpx.InvalidURL as error:
             raise Unreachable(f"{url!r} is no URL: {error}.") from None
 

@@ -14,6 +14,9 @@ TidegateError
 │   ├── VersionNotFound         the model has no such version, or it is not loaded
 │   └── RouteNotFound           no such path
 ├── MethodNotAllowed            the path exists, the method does not
+├── Unauthorized                no key, or none that is known here
+├── Forbidden                   the key is for other things
+├── TooManyAttempts             many wrong keys came from one address
 ├── TaskMismatch                the model does another task
 ├── ModelAmbiguous              several models would do and none was named
 ├── ModelNotReady               the model is known and has no version that could be loaded
@@ -113,6 +116,27 @@ class RouteNotFound(NotFound):
 class MethodNotAllowed(TidegateError):
     code = "method_not_allowed"
     title = "The method is not allowed here"
+
+
+class Unauthorized(TidegateError):
+    code = "unauthorized"
+    title = "A key is needed"
+
+
+class Forbidden(TidegateError):
+    code = "forbidden"
+    title = "The key does not allow this"
+
+
+class TooManyAttempts(TidegateError):
+    """wait_s: whole seconds until another try is looked at."""
+
+    code = "too_many_attempts"
+    title = "Too many wrong keys"
+
+    def __init__(self, detail: str, *, remedy: str = "", wait_s: int = 60) -> None:
+        super().__init__(detail, remedy=remedy)
+        self.wait_s = wait_s
 
 
 class TaskMismatch(TidegateError):

@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     port: Port = 8080
     admin_host: str = "127.0.0.1"
     admin_port: Port = 8081
+    keys: Path | None = Field(default=None, description="the key file; without it keys.json in the state folder")
     engine: str = "onnx"
     # The models that answer when a request names none. A name that the repository does not hold is passed over.
     default_models: Annotated[Mapping[str, str], NoDecode] = {"classify": "efficientnet-lite0"}
@@ -61,19 +62,28 @@ class Settings(BaseSettings):
 
     @field_validator("host", "admin_host")
     @classmethod
-    def _loopback(cls, value: str) -> str:
-        if value == "localhost":
-            return value
-        try:
-            address = ipaddress.ip_address(value)
-        except ValueError:
-            raise ValueError("expected an IP address, or localhost") from None
-        if not address.is_loopback:
-            raise ValueError(
-                "expected a loopback address such as 127.0.0.1: whoever reaches another one could use every model,"
-                " and this version has no keys yet. Put a proxy that checks its callers in front"
-            )
+    def _address(cls, value: str) -> str:
+        if value != "localhost":
+            try:
+                ipaddress.ip_address(value)
+            except ValueError:
+                raise ValueError("expected an IP address, or localhost") from None
         return value
+
+    @property
+    def keys_file(self) -> Path:
+        """Where the keys are, if there are any."""
+        return self.keys or self.state / "keys.json"
+
+    @property
+    def exposed(self) -> Mapping[str, str]:
+        """The settings with an address that others than this machine reach."""
+        hosts = {"host": self.host, "admin_host": self.admin_host}
+        return {
+            name: host
+            for name, host in hosts.items()
+            if host != "localhost" and not ipaddress.ip_address(host).is_loopback
+        }
 
 
 def read_settings(**given: object) -> Settings:
@@ -86,5 +96,9 @@ def read_settings(**given: object) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
-        option = f"--{name.replace('_', '-')} (TIDEGATE_{name.upper()})"
-        raise SettingsInvalid(f"{option}: {first['msg']}.") from None
+        raise SettingsInvalid(f"{option(name)}: {first['msg']}.") from None
+
+
+def option(name: str) -> str:
+    """A setting as people give it."""
+    return f"--{name.replace('_', '-')} (TIDEGATE_{name.upper()})"

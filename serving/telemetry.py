@@ -113,6 +113,9 @@ class Meters:
         self.responses = Counter(
             "tidegate_http_responses", "HTTP answers by route and status.", ("route", "status"), registry=self.registry
         )
+        self.access_refusals = Counter(
+            "tidegate_access_refusals", "Requests refused over their key, by code.", ("code",), registry=self.registry
+        )
         self.in_flight = Gauge("tidegate_in_flight_requests", "Requests being answered now.", registry=self.registry)
         self.model_ready = Gauge(
             "tidegate_model_ready", "1 while the version can answer.", ("model", "version"), registry=self.registry

@@ -14,11 +14,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import MethodNotAllowed, ParameterInvalid, RouteNotFound, TidegateError
+from serving.gateway.access import Access, Needs
 from serving.gateway.direct import DirectRoute, DirectTable
-from serving.gateway.errors import HeadersTooMany, met_a_bug, problem, protocol_error
-from serving.gateway.http import Outbound, read_request, send_answer
+from serving.gateway.errors import HeadersTooMany, met_a_bug, problem, shaped
+from serving.gateway.http import read_request, send_answer
 from serving.gateway.routes.admin import admin_router
-from serving.gateway.routes.docs import docs_router
+from serving.gateway.routes.docs import docs_router, document_router
 from serving.gateway.routes.probes import probes_router
 from serving.gateway.routes.v1 import models_router, task_routes
 from serving.gateway.routes.v2 import infer_routes
@@ -42,10 +43,15 @@ class Limits:
 
 
 class Gateway:
-    """One port's ASGI application: direct routes first, FastAPI for all else; every answer has its X-Request-Id."""
+    """One port's ASGI application: direct routes first, FastAPI for all else; every answer has its X-Request-Id.
 
-    def __init__(self, app: FastAPI, direct: Sequence[DirectRoute]) -> None:
+    TypeError when a route declares no scope.
+    """
+
+    def __init__(self, app: FastAPI, direct: Sequence[DirectRoute], access: Access) -> None:
         self._app: ASGIApp = app
+        self._access = access
+        self._needs = Needs(app.router.routes)
         self._direct = DirectTable(list(direct))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,8 +59,15 @@ class Gateway:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1000})
             return
-        if await self._direct.run(scope, receive, send):
+        route = self._direct.find(scope)
+        if self._access.closed and not await self._admitted(route, scope, receive, send):
             return
+        if route is not None:
+            await route.app(scope, receive, send)
+        else:
+            await self._by_fastapi(scope, receive, send)
+
+    async def _by_fastapi(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = read_request(scope, receive).request_id
         try:
             check_head(scope)
@@ -72,6 +85,15 @@ class Gateway:
         except Exception:  # answered already, by _bug
             log.exception("request %s failed", request_id.decode())
 
+    async def _admitted(self, route: DirectRoute | None, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Whether the caller may go on; if not, that was the answer."""
+        try:
+            self._access.admit(scope, route.need if route is not None else self._needs.of(scope))
+        except TidegateError as error:
+            await send_answer(send, shaped(error, scope["path"]), read_request(scope, receive).request_id)
+            return False
+        return True
+
 
 def public_app(
     pipeline: Pipeline,
@@ -79,6 +101,8 @@ def public_app(
     models: Callable[[], ModelList],
     ready: Callable[[], bool],
     limits: Limits,
+    *,
+    access: Access,
 ) -> Gateway:
     """What callers reach: tasks, models, /v2, probes and the documentation."""
     direct = [
@@ -86,12 +110,12 @@ def public_app(
         *infer_routes(pipeline, traffic, limits.tensor_json, limits.request_s),
     ]
     app = _app([models_router(models), probes_router(ready), docs_router(TITLE)], direct)
-    return Gateway(app, direct)
+    return Gateway(app, direct, access)
 
 
-def admin_app(models: Callable[[], ModelList], ready: Callable[[], bool], meters: Meters) -> Gateway:
+def admin_app(models: Callable[[], ModelList], ready: Callable[[], bool], meters: Meters, *, access: Access) -> Gateway:
     """What operators reach."""
-    return Gateway(_app([admin_router(models, meters), probes_router(ready)], []), [])
+    return Gateway(_app([admin_router(models, meters), probes_router(ready)], []), [], access)
 
 
 def _app(routers: Sequence[APIRouter], direct: Sequence[DirectRoute]) -> FastAPI:
@@ -99,6 +123,7 @@ def _app(routers: Sequence[APIRouter], direct: Sequence[DirectRoute]) -> FastAPI
         title=TITLE,
         version="1",
         summary="Every family of deep-learning model behind one REST API, with a way back.",
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -110,8 +135,8 @@ def _app(routers: Sequence[APIRouter], direct: Sequence[DirectRoute]) -> FastAPI
         },
     )
     app.router.routes.extend(direct)
-    for router in routers:
-        app.include_router(router)
+    for router in (*routers, document_router(app.openapi)):
+        app.router.routes.extend(router.routes)  # flat, so that each can be asked what it declares
     return app
 
 
@@ -144,9 +169,7 @@ async def _bug(request: Request, error: Any) -> Response:
 
 
 def _respond(request: Request, error: TidegateError) -> Response:
-    path: str = request.scope["path"]
-    shape = protocol_error if path == "/v2" or path.startswith("/v2/") else problem
-    answer: Outbound = shape(error, path)
+    answer = shaped(error, request.scope["path"])
     response = Response(answer.body, answer.status, media_type=answer.media_type.decode())
     response.raw_headers.extend(answer.headers)
     return response

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import Request
 from fastapi.routing import APIRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope
 
+from serving.gateway.access import Need, needs
 from serving.gateway.traffic import Endpoint
 
 
 class DirectRoute(APIRoute):
-    """A route whose `Endpoint` is the ASGI application; in the OpenAPI document it stands like any other."""
+    """A route whose `Endpoint` is the ASGI application; in the OpenAPI document it stands like any other.
 
-    def __init__(self, path: str, endpoint: Endpoint, **documentation: Any) -> None:
-        super().__init__(path, _documented, response_model=None, **documentation)
+    need: the scope that its callers' keys must have.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        endpoint: Endpoint,
+        *,
+        need: Need,
+        openapi_extra: Mapping[str, Any] | None = None,
+        **documentation: Any,
+    ) -> None:
+        extra = {**(openapi_extra or {}), **needs(need)}
+        super().__init__(path, _documented, response_model=None, openapi_extra=extra, **documentation)
         self.app = endpoint
+        self.need = need
 
 
 class DirectTable:
@@ -29,8 +44,8 @@ class DirectTable:
             (route.path_regex, route) for route in routes if "{" in route.path
         ]
 
-    async def run(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Answers the request if a direct route is for it; says whether it did."""
+    def find(self, scope: Scope) -> DirectRoute | None:
+        """The direct route for this request, if one is; the path's parameters are put into the scope."""
         path: str = scope["path"]
         route = self._exact.get(path)
         if route is None:
@@ -40,9 +55,8 @@ class DirectTable:
                     scope["path_params"] = match.groupdict()
                     break
         if route is None or scope["method"] not in (route.methods or ()):
-            return False
-        await route.app(scope, receive, send)
-        return True
+            return None
+        return route
 
 
 async def _documented(request: Request) -> None:

@@ -49,6 +49,9 @@ STATUS: Final[Mapping[type[TidegateError], HTTPStatus]] = {
     errors.MediaTypeUnsupported: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
+    errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
+    errors.Forbidden: HTTPStatus.FORBIDDEN,
+    errors.TooManyAttempts: HTTPStatus.TOO_MANY_REQUESTS,
     errors.TaskMismatch: HTTPStatus.CONFLICT,
     errors.ModelAmbiguous: HTTPStatus.CONFLICT,
     errors.ModelNotReady: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -90,6 +93,12 @@ def protocol_error(error: TidegateError, path: str) -> Outbound:
     return Outbound(_dumps({"error": str(error)}), status, headers=_headers(error, status))
 
 
+def shaped(error: TidegateError, path: str) -> Outbound:
+    """The error in the shape that clients of this path know."""
+    shape = protocol_error if path == "/v2" or path.startswith("/v2/") else problem
+    return shape(error, path)
+
+
 def met_a_bug() -> InternalError:
     """What the caller is told of an exception that nobody foresaw."""
     return InternalError("This request met a bug.", remedy="Report it with the X-Request-Id of this answer.")
@@ -110,6 +119,10 @@ def _headers(error: TidegateError, status: HTTPStatus) -> tuple[Header, ...]:
     headers: list[Header] = []
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append((b"retry-after", b"%d" % random.randint(*RETRY_AFTER_S)))  # noqa: S311  (a spread, no secret)
-    if isinstance(error, errors.BodyTooLarge | HeadersTooMany):
+    if isinstance(error, errors.TooManyAttempts):
+        headers.append((b"retry-after", b"%d" % error.wait_s))
+    if isinstance(error, errors.Unauthorized):
+        headers.append((b"www-authenticate", b"Bearer"))
+    if isinstance(error, errors.BodyTooLarge | errors.Unauthorized | errors.TooManyAttempts | HeadersTooMany):
         headers.append((b"connection", b"close"))  # the rest of the body is not read
     return tuple(headers)

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 Header: TypeAlias = tuple[bytes, bytes]
 JSON: Final = b"application/json"
+CALLER: Final = "tidegate.caller"  # of a scope: put there by access.py
 # What may come back in a header: nothing that could end a line or a quoted string.
 _PROCESS: Final = secrets.token_hex(6).encode()
 _COUNT: Final = itertools.count(1)
@@ -41,6 +42,11 @@ class Inbound:
     @property
     def path(self) -> str:
         return str(self.scope["path"])
+
+    @property
+    def caller(self) -> str:
+        """The name of the caller's key; empty where none is needed."""
+        return caller_of(self.scope)
 
     @property
     def path_parameters(self) -> Mapping[str, str]:
@@ -66,6 +72,11 @@ def read_request(scope: Scope, receive: Receive) -> Inbound:
     headers: dict[bytes, bytes] = dict(scope["headers"])
     given = headers.get(b"x-request-id", b"")
     return Inbound(scope, receive, headers, given if given and REQUEST_ID.fullmatch(given) else fresh_id())
+
+
+def caller_of(scope: Scope) -> str:
+    """The name of the key that a request came with; empty where none is needed. FastAPI's routes: `request.scope`."""
+    return str(scope.get(CALLER, ""))
 
 
 def fresh_id() -> bytes:

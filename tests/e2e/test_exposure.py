@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import http.client
 import random
+import subprocess
+import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -11,6 +14,8 @@ import psutil
 import pytest
 import tiny
 from http_rig import PATIENCE_S, gateway_process, metrics, picture
+
+from serving.keys import KeyFile
 
 ROUTES = {"/v1/classify", "/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer"}
 
@@ -69,6 +74,34 @@ def test_there_are_two_listeners_and_no_third(gateway):
     wanted = {(urlsplit(url).hostname, urlsplit(url).port) for url in (gateway.url, gateway.admin_url)}
     assert {tuple(address) for address in listening} == wanted
     assert len(listening) == 2
+
+
+@pytest.mark.parametrize("option", ["--host", "--admin-host"])
+def test_without_keys_no_other_address_is_listened_on(tmp_path, option):
+    tiny.add_plain(tmp_path / "repository")
+    tidegate = Path(sys.executable).with_name("tidegate")
+    options = ["--repository", tmp_path / "repository", "--state", tmp_path, "--port", "0", "--admin-port", "0"]
+    command = [tidegate, "serve", *options, option, "0.0.0.0"]  # noqa: S104  (refused)
+    started = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert (started.returncode, started.stdout) == (1, "")
+    assert f"tidegate keys add NAME --scope predict --keys {tmp_path / 'keys.json'}" in started.stderr
+    assert "Traceback" not in started.stderr
+
+
+def test_with_keys_it_is_and_only_it(tmp_path):
+    tiny.add_plain(tmp_path / "repository")
+    secret, _ = KeyFile(tmp_path / "state" / "keys.json").add("a", ["predict"])
+    anywhere = "0.0.0.0"  # noqa: S104
+    with gateway_process(tmp_path / "repository", tmp_path / "state", TIDEGATE_HOST=anywhere) as process:
+        listening = {
+            connection.laddr.ip
+            for connection in psutil.Process(process.popen.pid).net_connections("all")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        assert listening == {anywhere, "127.0.0.1"}
+        url = process.url.replace(anywhere, "127.0.0.1") + "/v1/models"
+        assert httpx.get(url).status_code == 401
+        assert httpx.get(url, headers={"authorization": f"Bearer {secret}"}).status_code == 200
 
 
 def test_strangers_cannot_make_the_meters_grow(gateway):

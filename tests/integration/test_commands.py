@@ -91,7 +91,7 @@ def test_wrong_usage_has_exit_code_2(models):
     ("arguments", "environment", "said"),
     [
         (["--repository", "nowhere"], {}, "expected a folder"),
-        (["--host", "0.0.0.0"], {}, "no keys yet"),  # noqa: S104  (refused)
+        (["--host", "0.0.0.0"], {}, "tidegate keys add NAME"),  # noqa: S104  (refused)
         (["--engine", "steam"], {}, "There are: fake, onnx."),
         ([], {"TIDEGATE_PORT": "many"}, "TIDEGATE_PORT"),
         (["--state", "/proc/state"], {}, "--state"),

@@ -124,7 +124,7 @@ def test_columns_are_as_wide_as_their_widest_cell():
         (["levitate"], 2, "No such command"),
         (["serve", "--port", "many"], 2, "not a valid integer"),
         (["serve", "--port", "70000"], 1, "--port (TIDEGATE_PORT)"),
-        (["serve", "--host", "0.0.0.0"], 1, "no keys yet"),  # noqa: S104  (refused)
+        (["serve", "--host", "0.0.0.0", "--keys", "/nowhere/keys.json"], 1, "tidegate keys add NAME"),  # noqa: S104  (refused)
         (["serve", "--engine", "steam", "--port", "0", "--admin-port", "0"], 1, "There are: fake, onnx."),
     ],
     ids=[

@@ -63,8 +63,21 @@ def test_settings_do_not_change():
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
-def test_loopback_is_listened_on(host):
-    assert read_settings(host=host, admin_host=host).host == host
+def test_loopback_is_not_exposed(host):
+    settings = read_settings(host=host, admin_host=host)
+    assert (settings.host, settings.exposed) == (host, {})
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "192.0.2.1", "fe80::1", "::ffff:127.0.0.1"])  # noqa: S104
+@pytest.mark.parametrize("name", ["host", "admin_host"])
+def test_any_other_address_is(name, host):
+    assert read_settings(**{name: host}).exposed == {name: host}
+
+
+def test_keys_are_in_the_state_folder_unless_told_otherwise(monkeypatch, tmp_path):
+    assert read_settings(state=tmp_path).keys_file == tmp_path / "keys.json"
+    monkeypatch.setenv("TIDEGATE_KEYS", str(tmp_path / "elsewhere.json"))
+    assert read_settings(state=tmp_path).keys_file == tmp_path / "elsewhere.json"
 
 
 @pytest.mark.parametrize(
@@ -72,8 +85,7 @@ def test_loopback_is_listened_on(host):
     [
         ({"port": 70_000}, "--port (TIDEGATE_PORT)"),
         ({"port": "http"}, "--port (TIDEGATE_PORT)"),
-        ({"host": "0.0.0.0"}, "no keys yet"),  # noqa: S104  (refused)
-        ({"admin_host": "10.0.0.1"}, "--admin-host (TIDEGATE_ADMIN_HOST)"),
+        ({"admin_host": "example.org"}, "--admin-host (TIDEGATE_ADMIN_HOST)"),
         ({"host": "example.org"}, "an IP address"),
         ({"default_models": "classify"}, "task=model pairs"),
         ({"default_models": "classify=,detect=b"}, "task=model pairs"),

@@ -16,6 +16,7 @@ NAMES = {
     "tidegate_batches": {"graph", "version", "reason"},
     "tidegate_waiting_rows": {"graph", "version"},
     "tidegate_http_responses": {"route", "status"},
+    "tidegate_access_refusals": {"code"},
     "tidegate_in_flight_requests": set(),
     "tidegate_model_ready": {"model", "version"},
 }
@@ -37,6 +38,7 @@ def test_names_and_labels_are_those_that_are_read():
     meter.failed("queue_full")
     meters.batch_cut("m", 1, 2, "free", 0)
     meters.responses.labels("/v1/models", "200").inc()
+    meters.access_refusals.labels("forbidden").inc()
     meters.model_ready.labels("m", "1").set(1)
     assert labels_by_name(meters) == NAMES
 

@@ -13,6 +13,7 @@ from serving import plugins
 from serving.deadline import by_deadline
 from serving.engine import Call
 from serving.errors import ModelNotFound, ParameterInvalid
+from serving.gateway.access import needs
 from serving.gateway.body import read_body
 from serving.gateway.departure import Presence
 from serving.gateway.direct import DirectRoute
@@ -33,11 +34,14 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"description": description, "content": {"application/problem+json": {}}}
     for status, description in {
         400: "The body is not what it is announced as.",
+        401: "This gateway wants a key, and there is none with the request that it knows.",
+        403: "The key is for other things.",
         404: "No such model or version.",
         409: "Several models could answer, or the named one does another task.",
         413: "The body is too large.",
         415: "The content type is not accepted.",
         422: "The image or a parameter cannot be used.",
+        429: "Many wrong keys came from this address; Retry-After says when to try again.",
         503: "Too busy, or the model is not ready; Retry-After says when to try again.",
         504: "The deadline passed.",
     }.items()
@@ -54,11 +58,16 @@ def models_router(models: Callable[[], ModelList]) -> APIRouter:
     """GET /v1/models and /v1/models/{model}."""
     router = APIRouter(prefix="/v1", tags=["models"])
 
-    @router.get("/models", summary="What models there are, and which versions are live")
+    @router.get("/models", summary="What models there are, and which versions are live", openapi_extra=needs("predict"))
     async def list_models() -> ModelList:
         return models()
 
-    @router.get("/models/{model}", summary="One model and its card", responses={404: PROBLEMS[404]})
+    @router.get(
+        "/models/{model}",
+        summary="One model and its card",
+        responses={404: PROBLEMS[404]},
+        openapi_extra=needs("predict"),
+    )
     async def show_model(model: str) -> ModelState:
         for state in models().models:
             if state.name == model:
@@ -85,6 +94,7 @@ def _task_route(
     return DirectRoute(
         path,
         endpoint,
+        need="predict",
         methods=["POST"],
         name=task.verb,
         summary=task.summary,

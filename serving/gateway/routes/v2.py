@@ -26,6 +26,7 @@ from serving.pipeline import Inference, Pipeline
 from serving.versions.router import Target
 
 PATHS: Final = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer")
+STATUSES: Final = (400, 401, 403, 404, 413, 429, 503, 504)
 SIDE: Final = 32
 # A thick upright stroke, for the committed digits-cnn: a 1.
 STROKE: Final = [255 if 14 <= i % SIDE < 18 and 4 <= i // SIDE < 28 else 0 for i in range(SIDE * SIDE)]
@@ -42,6 +43,7 @@ def infer_routes(pipeline: Pipeline, traffic: Traffic, json_limit: int, longest_
         DirectRoute(
             path,
             Endpoint(path, handler, traffic, protocol_error),
+            need="predict",
             methods=["POST"],
             name="infer",
             operation_id=f"infer_{i}",
@@ -49,7 +51,7 @@ def infer_routes(pipeline: Pipeline, traffic: Traffic, json_limit: int, longest_
             tags=["Open Inference Protocol"],
             responses={
                 200: {"description": "Output tensors.", "content": {"application/json": {"example": _example_reply()}}},
-                **{status: {"description": 'An error, as {"error": "..."}.'} for status in (400, 404, 413, 503, 504)},
+                **{status: {"description": 'An error, as {"error": "..."}.'} for status in STATUSES},
             },
             openapi_extra={
                 "parameters": [

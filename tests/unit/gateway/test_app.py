@@ -12,8 +12,11 @@ from http_rig import Exchange, build_tiny
 
 from serving.engines.fake import FakeEngine
 from serving.errors import QueueFull
+from serving.gateway.access import Access, needs
 from serving.gateway.app import Gateway, _app
 from serving.gateway.traffic import MAX_HEADERS
+from serving.keys import Keyring
+from serving.telemetry import Meters
 
 
 def send(app: Gateway, method: str, path: str, **options) -> httpx.Response:
@@ -26,24 +29,24 @@ def send(app: Gateway, method: str, path: str, **options) -> httpx.Response:
 
 
 @pytest.fixture
-def odd() -> Gateway:
+def odd(tmp_path) -> Gateway:
     """A gateway of routes that go wrong."""
     router = APIRouter()
 
-    @router.get("/number/{number}")
+    @router.get("/number/{number}", openapi_extra=needs("public"))
     async def number(number: int, wanted: int = 0) -> int:
         return number
 
-    @router.get("/full")
+    @router.get("/full", openapi_extra=needs("public"))
     async def full() -> None:
         raise QueueFull("Full.", remedy="Wait.")
 
-    @router.get("/bug")
-    @router.get("/v2/bug")
+    @router.get("/bug", openapi_extra=needs("public"))
+    @router.get("/v2/bug", openapi_extra=needs("public"))
     async def bug() -> None:
         raise KeyError("secret")
 
-    return Gateway(_app([router], []), [])
+    return Gateway(_app([router], []), [], Access(Keyring(tmp_path / "keys.json"), Meters()))
 
 
 @pytest.fixture

@@ -27,11 +27,13 @@ def find(path: str, method: str = "POST") -> tuple[bool, str | None, dict[str, s
 
         return run
 
-    table = DirectTable([DirectRoute(route, endpoint(route), methods=["POST"]) for route in PATHS])
+    table = DirectTable([DirectRoute(route, endpoint(route), need="predict", methods=["POST"]) for route in PATHS])
     exchange = Exchange(path=path, method=method)
     scope = exchange.scope
-    found = asyncio.run(table.run(scope, exchange.receive, exchange.send))
-    return found, (taken or [None])[0], scope.get("path_params", {})
+    found = table.find(scope)
+    if found is not None:
+        asyncio.run(found.app(scope, exchange.receive, exchange.send))
+    return found is not None, (taken or [None])[0], scope.get("path_params", {})
 
 
 @pytest.mark.parametrize(

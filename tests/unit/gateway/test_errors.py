@@ -36,6 +36,9 @@ CODES = {
     "version_not_found": (404, 404),
     "route_not_found": (404, 404),
     "method_not_allowed": (405, 405),
+    "unauthorized": (401, 401),
+    "forbidden": (403, 403),
+    "too_many_attempts": (429, 429),
     "task_mismatch": (409, 400),
     "model_ambiguous": (409, 400),
     "model_not_ready": (503, 503),
@@ -113,13 +116,13 @@ def test_a_new_error_has_the_status_of_what_it_is_a_kind_of():
 def test_who_may_try_again_is_told_when(shape, code):
     """Spread over seconds, so that those who were refused together do not come back together."""
     after = {int(dict(shape(make(KINDS[code]), "/").headers).get(b"retry-after", b"0")) for _ in range(200)}
-    assert after == ({1, 2, 3, 4, 5} if CODES[code][0] == 503 else {0})
+    assert after == {503: {1, 2, 3, 4, 5}, 429: {60}}.get(CODES[code][0], {0})
 
 
 @pytest.mark.parametrize("code", CODES)
 def test_connections_end_where_the_rest_of_a_request_is_not_read(code):
     closes = (b"connection", b"close") in problem(make(KINDS[code]), "/").headers
-    assert closes == (KINDS[code] in (errors.BodyTooLarge, HeadersTooMany))
+    assert closes == (KINDS[code] in (errors.BodyTooLarge, errors.Unauthorized, errors.TooManyAttempts, HeadersTooMany))
 
 
 def test_a_bug_tells_nothing_but_that_it_is_one():

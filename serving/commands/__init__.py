@@ -1,0 +1,1 @@
+"""Groups of the `tidegate` command, one file each."""
