@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from serving.errors import RepositoryInvalid
+
+if TYPE_CHECKING:
+    from serving.repository.layout import Version
 
 MANIFEST = "manifest.json"
 
@@ -20,6 +24,17 @@ def digest_file(path: Path) -> str:
 def digest_folder(folder: Path) -> dict[str, str]:
     """Name -> digest of each file in the folder but the manifest."""
     return {path.name: digest_file(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
+
+
+def version_digest(version: Version) -> str:
+    """What the version is known by: the digest of its manifest, which has those of its files; `sha256:<hex>`.
+
+    Of a plain Triton model: over its graphs' files by role. OSError when they cannot be read. Blocking.
+    """
+    if version.manifest is not None:
+        return digest_file(version.folder / MANIFEST)
+    graphs = (f"{role} {digest_file(graph.file)}\n" for role, graph in sorted(version.graphs.items()))
+    return f"sha256:{hashlib.sha256(''.join(graphs).encode()).hexdigest()}"
 
 
 def verify(folder: Path, expected: Mapping[str, str], name: str) -> None:

@@ -111,11 +111,11 @@ def _read_model(root: Path, folder: Path, problems: list[RepositoryInvalid]) -> 
         raise RepositoryInvalid(folder.name, "", expected)
     config = read_config(folder / CONFIG, folder.name)
     versions: dict[int, Version] = {}
-    for path in folder.iterdir():
-        if not path.is_dir() or not VERSION_NAME.fullmatch(path.name):
-            continue
+    folders = [path for path in folder.iterdir() if path.is_dir() and VERSION_NAME.fullmatch(path.name)]
+    published = any(_has_manifest(path) for path in folders)
+    for path in folders:
         try:
-            version = _read_version(root, path, config)
+            version = _read_version(root, path, config, published=published)
         except RepositoryInvalid as problem:
             problems.append(problem)
         else:
@@ -125,11 +125,28 @@ def _read_model(root: Path, folder: Path, problems: list[RepositoryInvalid]) -> 
     return Model(folder.name, dict(sorted(versions.items())))
 
 
-def _read_version(root: Path, folder: Path, config: GraphConfig) -> Version:
+def read_version(folder: Path) -> Version:
+    """One version by its folder; RepositoryInvalid as `scan` would list it."""
+    config = read_config(folder.parent / CONFIG, folder.parent.name)
+    return _read_version(folder.parent.parent, folder, config, published=False)
+
+
+def _has_manifest(folder: Path) -> bool:
+    """A link to nowhere is a manifest too, and a wrong one: without it nothing would be compared with its digest."""
+    path = folder / MANIFEST
+    return path.exists() or path.is_symlink()
+
+
+def _read_version(root: Path, folder: Path, config: GraphConfig, *, published: bool) -> Version:
+    """`published`: other versions of the model have manifests, so this one is no plain Triton model."""
     model, number = folder.parent.name, int(folder.name)
-    path, file = folder / MANIFEST, f"{model}/{number}/{MANIFEST}"
-    # A link to nowhere is a manifest too, and a wrong one: without it nothing would be compared with its digest.
-    manifest = read_manifest(path, file) if path.exists() or path.is_symlink() else None
+    file = f"{model}/{number}/{MANIFEST}"
+    manifest = read_manifest(folder / MANIFEST, file) if _has_manifest(folder) else None
+    if published and manifest is None:
+        remedy = "Publish the version again."
+        raise RepositoryInvalid(
+            file, "", "half-written: expected manifest.json as its other versions have", remedy=remedy
+        )
     names = (manifest.graphs if manifest else None) or {SINGLE_GRAPH: model}
     graphs: dict[str, Graph] = {}
     for role, name in names.items():

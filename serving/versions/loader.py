@@ -33,11 +33,11 @@ class Loader:
 
     async def load(self, version: Version) -> Resident:
         """The version, warm. RepositoryInvalid or EngineFailed say why not; then nothing of it stays loaded."""
-        task, rows = await asyncio.to_thread(_bind, version)
+        task, rows = await asyncio.to_thread(bind, version)
         loaded: dict[str, Loaded] = {}
         try:
             for role, graph in version.graphs.items():
-                loaded[role] = await self._engine.load(graph, _warm_up(graph, rows.get(role)))
+                loaded[role] = await self._engine.load(graph, warm_up_rows(graph, rows.get(role)))
         except BaseException:
             for role in loaded:
                 await self._engine.unload(version.graphs[role].key)
@@ -55,7 +55,7 @@ class Loader:
             await self._engine.unload(graph.key)
 
 
-def _bind(version: Version) -> tuple[Task[Any] | None, Mapping[str, Tensors]]:
+def bind(version: Version) -> tuple[Task[Any] | None, Mapping[str, Tensors]]:
     """The version's task and one row for each of its graphs, its files compared with their digests. Blocking."""
     manifest = version.manifest
     if manifest is None:
@@ -70,7 +70,7 @@ def _bind(version: Version) -> tuple[Task[Any] | None, Mapping[str, Tensors]]:
     return task, task.warm_up()
 
 
-def _warm_up(graph: Graph, row: Tensors | None) -> Sequence[Tensors]:
+def warm_up_rows(graph: Graph, row: Tensors | None) -> Sequence[Tensors]:
     """The row, repeated to several batch sizes; of zeros where no task gives one."""
     if row is None:
         row = _zeros(graph.config)

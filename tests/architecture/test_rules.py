@@ -91,6 +91,11 @@ FORBIDDEN_MODULES = {
 }  # fmt: skip
 
 
+# Models are vetted in a child, which this file alone starts: this interpreter, on a fixed module of serving, without a
+# shell and without any text of a caller (docs/decisions/0006-gate.md).
+STARTS_A_PROCESS = ROOT / "serving/versions/vetting_process.py"
+
+
 @pytest.mark.parametrize("path", SERVING, ids=lambda path: str(path.relative_to(ROOT)))
 def test_serving_loads_no_code_from_data_and_starts_no_shell(path):
     for node in ast.walk(ast.parse(path.read_text())):
@@ -103,7 +108,8 @@ def test_serving_loads_no_code_from_data_and_starts_no_shell(path):
             if isinstance(node.func, ast.Name):
                 assert node.func.id not in FORBIDDEN_CALLS
             if isinstance(node.func, ast.Attribute):
-                assert node.func.attr not in FORBIDDEN_METHODS
+                allowed = {"create_subprocess_exec"} if path == STARTS_A_PROCESS else set()
+                assert node.func.attr not in FORBIDDEN_METHODS - allowed
         assert not isinstance(node, ast.Assert), "gone under python -O"
 
 

@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 from serving.errors import RepositoryInvalid
-from serving.repository.layout import SINGLE_GRAPH, GraphKey, scan
+from serving.repository.layout import SINGLE_GRAPH, GraphKey, read_version, scan
 
 
 def only_problem(root) -> RepositoryInvalid:
@@ -125,6 +125,19 @@ def test_staging_folders_and_stray_graphs_are_passed_over(tmp_path, name):
     (tmp_path / "NOTICE").touch()
     assert scan(tmp_path).models == {}
     assert scan(tmp_path).problems == ()
+
+
+def test_a_version_without_manifest_beside_published_ones_is_half_written(tmp_path):
+    tiny.add_classifier(tmp_path, number=1)
+    (tiny.add_classifier(tmp_path, number=2) / "manifest.json").unlink()
+    assert only_problem(tmp_path).file == "colours/2/manifest.json"
+    assert "half-written: expected manifest.json as its other versions have" in str(only_problem(tmp_path))
+    assert list(scan(tmp_path).models["colours"].versions) == [1]
+
+
+def test_one_version_is_read_by_its_folder(tmp_path):
+    folder = tiny.add_classifier(tmp_path, number=3)
+    assert read_version(folder) == scan(tmp_path).models["colours"].versions[3]
 
 
 def test_one_wrong_version_leaves_the_others(tmp_path):
