@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import click
 
-from serving.client import DEFAULT_URL, AdminClient, Refused, Unreachable
+from serving.commands.changes import check, history, promote, rollback
 from serving.commands.keys import keys
+from serving.commands.models import models
 from serving.errors import TidegateError
 from serving.settings import read_settings
 
@@ -24,7 +24,8 @@ def main() -> None:
     """Model serving with a way back."""
 
 
-main.add_command(keys)
+for command in (models, check, promote, rollback, history, keys):
+    main.add_command(command)
 
 
 @main.command()
@@ -35,6 +36,7 @@ main.add_command(keys)
 @click.option("--admin-host", help="Where operators reach it.  [default: 127.0.0.1]")
 @click.option("--admin-port", type=int, help="[default: 8081; 0 takes a free one]")
 @click.option("--keys", type=FOLDER, help="Who may call.  [default: keys.json in the state folder]")
+@click.option("--redis", help="URL of the Redis in which several gateways share who is live.")
 @click.option("--engine", help="What runs the models.  [default: onnx]")
 def serve(**given: Any) -> None:
     """Serve the models of a repository until SIGTERM or Ctrl-C. Every option is also a variable TIDEGATE_*."""
@@ -48,61 +50,6 @@ def serve(**given: Any) -> None:
             runner.run(run(settings))
     except TidegateError as error:
         raise click.ClickException(str(error)) from None
-
-
-@main.command()
-@click.option("--url", help=f"The gateway's admin port.  [default: {DEFAULT_URL}]")
-@click.option("--repository", type=FOLDER, help="Read this repository instead, with no gateway.")
-@click.option("--state", type=FOLDER, help="The state that goes with --repository.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, like GET /v1/models.")
-def models(url: str | None, repository: Path | None, state: Path | None, as_json: bool) -> None:
-    """List models, their versions and which are live."""
-    if url and repository:
-        raise click.UsageError("Give --url or --repository, not both.")
-    try:
-        listing = _offline(repository, state) if repository else _online(url or DEFAULT_URL)
-    except (TidegateError, Unreachable, Refused) as error:
-        raise click.ClickException(str(error)) from None
-    click.echo(json.dumps(listing, indent=2) if as_json else _table(listing["models"]))
-
-
-def _online(url: str) -> dict[str, Any]:
-    with AdminClient(url) as client:
-        return client.models()
-
-
-def _offline(repository: Path, state: Path | None) -> dict[str, Any]:
-    from serving.ledgers.file import FileLedger  # noqa: PLC0415
-    from serving.repository.layout import scan  # noqa: PLC0415
-    from serving.versions.catalog import describe  # noqa: PLC0415
-
-    settings = read_settings(repository=repository, state=state)
-    index = scan(settings.repository)
-    for problem in index.problems:
-        click.echo(f"left out: {problem}", err=True)
-    pointers = asyncio.run(FileLedger(settings.state).read())
-    return describe(index, pointers, {}).model_dump(mode="json")
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    columns = ("name", "task", "versions", "stable", "canary", "shadow", "previous", "ready")
-    lines = [[column.upper() for column in columns], *([_cell(row[column]) for column in columns] for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    if isinstance(value, dict):
-        return f"{value['version']} ({value['percent']} %)"
-    return str(value)
 
 
 def _loop_factory() -> Any:

@@ -73,8 +73,11 @@ class Engine(ABC):
     batches_itself: ClassVar[bool] = False
 
     @abstractmethod
-    async def load(self, graph: Graph, warm_up: Sequence[Tensors]) -> Loaded:
-        """Makes a graph ready, each of the `warm_up` inputs run through it. EngineFailed if it cannot be."""
+    async def load(self, graph: Graph, warm_up: Sequence[Tensors], *, quietly: bool = False) -> Loaded:
+        """Makes a graph ready, each of the `warm_up` inputs run through it. EngineFailed if it cannot be.
+
+        quietly: requests are being answered, which the warm-up must not hold up: it may be shorter.
+        """
 
     @abstractmethod
     async def unload(self, key: GraphKey) -> None:

@@ -16,10 +16,16 @@ TidegateError
 ├── MethodNotAllowed            the path exists, the method does not
 ├── Unauthorized                no key, or none that is known here
 ├── Forbidden                   the key is for other things
-├── TooManyAttempts             many wrong keys came from one address
+├── Throttled                   to be tried again after a time that is said
+│   ├── TooManyAttempts         many wrong keys came from one address
+│   └── QuotaExceeded           the key has used up what it may
 ├── TaskMismatch                the model does another task
 ├── ModelAmbiguous              several models would do and none was named
 ├── ModelNotReady               the model is known and has no version that could be loaded
+├── ChangeRefused               the pointers stand so that this change cannot be made
+│   ├── GateFailed              the version may not go live; the verdict says why
+│   └── LoadFailed              a gateway cannot load the version, so no pointer moved
+├── LedgerUnavailable           pointers cannot be changed now; inference goes on
 ├── Busy                        try again later
 │   ├── QueueFull               as many are waiting as may wait
 │   └── ShuttingDown            this gateway drains
@@ -32,24 +38,29 @@ TidegateError
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 
 class TidegateError(Exception):
     """A failure with a stable code, a detail for this case and what to do about it.
 
-    `detail` and `remedy` reach callers as they are: never a path, a host or a traceback in them.
+    `detail` and `remedy` reach callers as they are: never a path, a host or a traceback in them. `extension`: more
+    members for the answer's JSON (RFC 9457, 3.2).
     """
 
     code: ClassVar[str] = "error"
     title: ClassVar[str] = "Something went wrong"
 
-    def __init__(self, detail: str, *, remedy: str = "") -> None:
+    def __init__(self, detail: str, *, remedy: str = "", extension: Mapping[str, Any] | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
         self.remedy = remedy
+        self.extension = extension or {}
 
     def __str__(self) -> str:
+        if self.remedy and not self.detail.endswith((".", "?", "!")):
+            return f"{self.detail}. {self.remedy}"
         return f"{self.detail} {self.remedy}".strip()
 
 
@@ -125,18 +136,28 @@ class Unauthorized(TidegateError):
 
 class Forbidden(TidegateError):
     code = "forbidden"
-    title = "The key does not allow this"
+    title = "Not allowed"
 
 
-class TooManyAttempts(TidegateError):
+class Throttled(TidegateError):
     """wait_s: whole seconds until another try is looked at."""
 
-    code = "too_many_attempts"
-    title = "Too many wrong keys"
+    code = "throttled"
+    title = "Too many requests"
 
     def __init__(self, detail: str, *, remedy: str = "", wait_s: int = 60) -> None:
         super().__init__(detail, remedy=remedy)
         self.wait_s = wait_s
+
+
+class TooManyAttempts(Throttled):
+    code = "too_many_attempts"
+    title = "Too many wrong keys"
+
+
+class QuotaExceeded(Throttled):
+    code = "quota_exceeded"
+    title = "The key has used up what it may"
 
 
 class TaskMismatch(TidegateError):
@@ -152,6 +173,28 @@ class ModelAmbiguous(TidegateError):
 class ModelNotReady(TidegateError):
     code = "model_not_ready"
     title = "The model is not ready"
+
+
+class ChangeRefused(TidegateError):
+    code = "change_refused"
+    title = "The change cannot be made"
+
+
+class GateFailed(ChangeRefused):
+    """`extension`: the verdict, beside what every problem has."""
+
+    code = "gate_failed"
+    title = "The version did not pass the gate"
+
+
+class LoadFailed(ChangeRefused):
+    code = "load_failed"
+    title = "The version cannot be loaded"
+
+
+class LedgerUnavailable(TidegateError):
+    code = "ledger_unavailable"
+    title = "Pointers cannot be changed now"
 
 
 class Busy(TidegateError):

@@ -6,23 +6,22 @@ it is made; the file, logs, metrics and errors never have it.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import logging
-import os
 import re
 import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from serving.atomic_file import locked, replace_file
 from serving.errors import NotFound, SettingsInvalid
 
 log = logging.getLogger(__name__)
@@ -32,6 +31,7 @@ SCOPES: Final[tuple[KeyScope, ...]] = get_args(KeyScope)
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 KEY: Final = re.compile(rb"tg_[A-Za-z0-9_-]{43}")  # a prefix that scanners of leaked secrets can look for
 FILE: Final = "keys.json"
+LEAST_RATE: Final = 1e-5  # about one request a day, so that a wait is a number of seconds that clients can read
 REFRESH_S: Final = 0.9  # so that a change is seen within a second
 
 
@@ -43,6 +43,8 @@ class Key(BaseModel):
     scopes: Annotated[tuple[KeyScope, ...], Field(min_length=1)]
     digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$", repr=False)]
     created: AwareDatetime
+    rate: Annotated[float, Field(ge=LEAST_RATE, allow_inf_nan=False, description="requests a second")] | None = None
+    concurrency: Annotated[int, Field(ge=1, description="requests at once")] | None = None
 
 
 class _Keys(BaseModel):
@@ -100,8 +102,13 @@ class KeyFile:
             return None
         return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
-    def add(self, name: str, scopes: Sequence[KeyScope]) -> tuple[str, Key]:
-        """Makes a key: itself, to be shown once, and what is kept. SettingsInvalid when the name is taken."""
+    def add(
+        self, name: str, scopes: Sequence[KeyScope], *, rate: float | None = None, concurrency: int | None = None
+    ) -> tuple[str, Key]:
+        """Makes a key: itself, to be shown once, and what is kept. SettingsInvalid when the name is taken.
+
+        rate: requests a second; concurrency: requests at once; None for as many as come.
+        """
         with self._locked():
             keys = self.read()
             if any(key.name == name for key in keys):
@@ -113,6 +120,8 @@ class KeyFile:
                 scopes=tuple(scope for scope in SCOPES if scope in scopes),
                 digest=digest_of(secret.encode()).hex(),
                 created=datetime.now(UTC).replace(microsecond=0),
+                rate=rate,
+                concurrency=concurrency,
             )
             self._write((*keys, key))
         return secret, key
@@ -128,34 +137,22 @@ class KeyFile:
             self._write(left)
 
     def _write(self, keys: tuple[Key, ...]) -> None:
-        path = self.path.resolve()  # a link stays one
-        staged = path.with_name(f".{path.name}.new")
+        text = _Keys(keys=keys).model_dump_json(by_alias=True, indent=2, exclude_none=True) + "\n"
         try:
-            staged.unlink(missing_ok=True)  # of a writer who died, and never through a link that someone laid
-            with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-                stream.write(_Keys(keys=keys).model_dump_json(by_alias=True, indent=2) + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-            staged.replace(path)
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            replace_file(self.path.resolve(), text, mode=0o600)  # a link stays one
         except OSError as error:
             raise self._unusable(error) from None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """One writer at a time, over processes too; the system frees the lock of one that dies."""
+        """One writer at a time, over processes too."""
         path = self.path.resolve()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = path.with_name(f".{path.name}.lock").open("w")
-        except OSError as error:
-            raise self._unusable(error) from None
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with ExitStack() as lock:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lock.enter_context(locked(path.with_name(f".{path.name}.lock")))
+            except OSError as error:
+                raise self._unusable(error) from None
             yield
 
     def _unusable(self, error: OSError) -> SettingsInvalid:
@@ -175,7 +172,7 @@ class Keyring:
         self._clock = clock
         self._due_s = clock() + REFRESH_S
         self._stamp = self._file.stamp()
-        self._keys = _by_digest(self._file.read())
+        self._take(self._file.read())
         self._required = bool(self._keys)
 
     @property
@@ -193,6 +190,10 @@ class Keyring:
         kept, key = self._keys.get(digest, _NOBODY)
         return key if hmac.compare_digest(kept, digest) else None
 
+    def _take(self, keys: Sequence[Key]) -> None:
+        self._keys = _by_digest(keys)
+        self.names = frozenset(key.name for key in keys)
+
     def _refresh(self) -> None:
         stamp = self._file.stamp()
         if stamp == self._stamp:
@@ -202,7 +203,7 @@ class Keyring:
             log.error("the key file %s is gone: the keys stay as they were", self._file.path)
             return
         try:
-            self._keys = _by_digest(self._file.read())
+            self._take(self._file.read())
         except SettingsInvalid as error:
             log.error("the keys stay as they were: %s", error)  # noqa: TRY400  (the message says it all)
             return

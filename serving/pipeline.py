@@ -6,6 +6,7 @@
         task.answer               steps.pre    request -> tensors, on a worker thread     (tasks/<verb>.encode)
                                   steps.run    tensors -> tensors, rows of others beside  (batching -> engines)
                                   steps.post   tensors -> reply, by its labels            (tasks/<verb>.decode)
+    then, the answer sent         a copy for the version in the shadow, if there is one   (shadow.py)
     failure anywhere              an error of errors.py, counted by its code; gateway/errors.py makes it an answer
 
 `Pipeline.infer` is the same path for callers who bring tensors.
@@ -22,7 +23,9 @@ from typing import Any, TypeVar
 from serving.deadline import by_deadline
 from serving.engine import Call, Engine, Run, check_inputs
 from serving.errors import TaskMismatch, TidegateError
+from serving.monitoring.agreement import same_tensors
 from serving.repository.layout import SINGLE_GRAPH
+from serving.shadow import Shadows
 from serving.task import Reply, Request
 from serving.telemetry import Stages
 from serving.tensors import Tensors
@@ -31,34 +34,38 @@ from serving.versions.resident import Resident
 from serving.versions.router import Router, Target
 
 T = TypeVar("T")
+SHADOW_S = 10.0  # for a copy to be answered
 CALLER_LEFT = "caller_left"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A task's reply and where its seconds went."""
+    """A task's reply and where its seconds went. `afterwards`: to be called when it was sent."""
 
     reply: Reply
     stages: Stages
+    afterwards: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """Output tensors, the version that gave them and where the seconds went."""
+    """Output tensors, the version that gave them and where the seconds went. `afterwards`: as of Answer."""
 
     model: str
     version: int
     outputs: Tensors
     stages: Stages
+    afterwards: Callable[[], None] | None = None
 
 
 class Pipeline:
     """Leads requests through router, task and engine."""
 
-    def __init__(self, router: Router, engine: Engine, threads: Threads) -> None:
+    def __init__(self, router: Router, engine: Engine, threads: Threads, shadows: Shadows) -> None:
         self._router = router
         self._engine = engine
         self._threads = threads
+        self._shadows = shadows
 
     async def predict(self, verb: str, target: Target, request: Request[Any], call: Call) -> Answer:
         """The task's answer. Any error of errors.py but those of the repository."""
@@ -67,17 +74,45 @@ class Pipeline:
             if task is None:  # the router checked the verb, but types cannot know
                 raise TaskMismatch(f"{resident.version.model} does no task.")
             stages = Stages()
-            steps = _Steps(resident, self._engine, self._threads, call, stages)
-            reply = await _held(resident, call, stages, task.answer(request, steps))
-            return Answer(reply, stages)
+            reply = await _held(resident, call, stages, task.answer(request, self._steps(resident, call, stages)))
+
+            async def compare(shadow: Resident) -> float:
+                if shadow.task is None:
+                    return 0.0
+                late = Call(time.monotonic() + SHADOW_S)
+                steps = self._steps(shadow, late, Stages())
+                return task.agreement(reply, await by_deadline(late.deadline_s, shadow.task.answer(request, steps)))
+
+            return Answer(reply, stages, self._mirror(resident, compare))
 
     async def infer(self, target: Target, inputs: Tensors, call: Call) -> Inference:
         """One run of a model's graph on the caller's own tensors; TensorInvalid when they do not fit it."""
         with self._router.resolve(target, None) as resident:
             stages = Stages()
-            steps = _Steps(resident, self._engine, self._threads, call, stages)
-            outputs = await _held(resident, call, stages, steps.run(SINGLE_GRAPH, inputs))
-            return Inference(resident.version.model, resident.version.number, outputs, stages)
+            outputs = await _held(resident, call, stages, self._steps(resident, call, stages).run(SINGLE_GRAPH, inputs))
+
+            async def compare(shadow: Resident) -> float:
+                late = Call(time.monotonic() + SHADOW_S)
+                run = self._steps(shadow, late, Stages()).run(SINGLE_GRAPH, inputs)
+                return same_tensors(outputs, await by_deadline(late.deadline_s, run))
+
+            version = resident.version
+            return Inference(version.model, version.number, outputs, stages, self._mirror(resident, compare))
+
+    def _steps(self, resident: Resident, call: Call, stages: Stages) -> _Steps:
+        return _Steps(resident, self._engine, self._threads, call, stages)
+
+    def _mirror(self, resident: Resident, compare: Callable[[Resident], Awaitable[float]]) -> Callable[[], None] | None:
+        """What starts a copy of an answered request; None when no version is in the shadow."""
+        shadow = self._router.shadow(resident)
+        if shadow is None:
+            return None
+
+        async def run() -> float:
+            with shadow:
+                return await compare(shadow)
+
+        return lambda: self._shadows.offer(shadow.version.model, shadow.version.number, run)
 
 
 class _Steps:

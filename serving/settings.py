@@ -39,6 +39,10 @@ class Settings(BaseSettings):
     admin_port: Port = 8081
     keys: Path | None = Field(default=None, description="the key file; without it keys.json in the state folder")
     engine: str = "onnx"
+    redis: str | None = Field(
+        default=None, repr=False, description="URL of the Redis that several gateways share their state in"
+    )
+    load_timeout_s: float = Field(default=120.0, gt=0, description="for all gateways to load a version to be promoted")
     # The models that answer when a request names none. A name that the repository does not hold is passed over.
     default_models: Annotated[Mapping[str, str], NoDecode] = {"classify": "efficientnet-lite0"}
     cores: int = Field(default_factory=_cores, ge=1)

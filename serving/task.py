@@ -122,6 +122,12 @@ class Task(ABC, Generic[P]):
         outputs = await steps.run(SINGLE_GRAPH, inputs)
         return steps.post(lambda: self.decode(outputs, request))
 
+    def agreement(self, reply: Reply, other: Reply) -> float:
+        """How far another version's reply to the same request says the same, from 0 to 1. Unless a task knows better:
+        whether all but the version is equal.
+        """
+        return float(reply.model_dump(exclude={"version"}) == other.model_dump(exclude={"version"}))
+
     def warm_up(self) -> Mapping[str, Tensors]:
         """One row for each graph by its role, made from the example. Blocking."""
         example = self.example()

@@ -121,6 +121,33 @@ class Meters:
             "tidegate_model_ready", "1 while the version can answer.", ("model", "version"), registry=self.registry
         )
 
+        self.shadows = Counter(
+            "tidegate_shadow_requests",
+            "Copies for a version in the shadow, by outcome: compared, failed, passed_by.",
+            ("model", "version", "outcome"),
+            registry=self.registry,
+        )
+        self.shadow_agreement = Counter(
+            "tidegate_shadow_agreement",
+            "Sum of the agreement, 0 to 1, of the copies that were compared.",
+            ("model", "version"),
+            registry=self.registry,
+        )
+        self.ledger_connected = Gauge(
+            "tidegate_ledger_connected", "1 while pointers can be changed.", registry=self.registry
+        )
+        self.ledger_revision = Gauge(
+            "tidegate_ledger_revision",
+            "The revision of the pointers that this gateway follows.",
+            registry=self.registry,
+        )
+
+    def shadow(self, model: str, version: int, outcome: str, agreement: float = 0.0) -> None:
+        """One copy for a version in the shadow."""
+        self.shadows.labels(model, str(version), outcome).inc()
+        if outcome == "compared":
+            self.shadow_agreement.labels(model, str(version)).inc(agreement)
+
     def request_meter(self, model: str, version: int, task: str) -> RequestMeter:
         """Meters for a version that was loaded; those of an earlier load of it go on."""
         key = (model, version, task)

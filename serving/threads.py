@@ -70,6 +70,8 @@ class Threads:
         self._limit = count + max_waiting
         self._preparing = 0
         self._owners: dict[str, _Owner] = {}  # those with work that waits or runs
+        self._behind: deque[_Job[Any]] = deque()  # work that yields to all other work
+        self._busy_behind = False
         self._change = threading.Condition()
         self._closed = False
         self._threads = [threading.Thread(target=self._work, name=f"work-{i}", daemon=True) for i in range(count)]
@@ -92,6 +94,14 @@ class Threads:
         """As `prepare`, before all preparations of the same owner, and never refused: slots bound it already."""
         return await asyncio.wrap_future(self._submit(owner, function, urgent=True))
 
+    async def run_behind(self, function: Callable[[], T]) -> tuple[T, float, float]:
+        """As `run`, when nothing else waits, and one at a time: so that the other threads stay free for what comes."""
+        job = _Job(function)
+        with self._change:
+            self._behind.append(job)
+            self._change.notify()
+        return await asyncio.wrap_future(job.future)
+
     def close(self) -> None:
         """Blocks until the work that was begun has ended; work that waits is dropped."""
         with self._change:
@@ -99,6 +109,8 @@ class Threads:
             for owner in self._owners.values():
                 while job := owner.next():
                     job.future.cancel()
+            for job in self._behind:
+                job.future.cancel()
             self._change.notify_all()
         for thread in self._threads:
             thread.join()
@@ -124,14 +136,21 @@ class Threads:
             ran_s = job.run()
             del job, taken  # or the last job's tensors would live on while this thread waits
             with self._change:
-                owner.used_s += ran_s
+                if owner is not None:
+                    owner.used_s += ran_s
+                else:
+                    self._busy_behind = False
+                    self._change.notify()
 
-    def _wait_for_work(self) -> tuple[_Owner, _Job[Any]] | None:
-        """The next work; None when there will be none."""
+    def _wait_for_work(self) -> tuple[_Owner | None, _Job[Any]] | None:
+        """The next work and whose it is, nobody's if it yields to all other; None when there will be none."""
         with self._change:
             while not self._closed:
                 if taken := self._take():
                     return taken
+                if self._behind and not self._busy_behind:
+                    self._busy_behind = True
+                    return None, self._behind.popleft()
                 self._change.wait()
         return None
 

@@ -35,6 +35,7 @@ from serving.engines.fake import FakeEngine
 from serving.gateway.http import Inbound
 from serving.gateway.server import Listener, _Server, bind
 from serving.settings import read_settings
+from serving.versions.changes import Gatekeeper
 
 PATIENCE_S = 15.0
 
@@ -181,21 +182,27 @@ class Live:
         }
 
 
-def build_tiny(folder: Path, engine: Engine, settings: Mapping[str, Any], **config: Any) -> Parts:
+def build_tiny(
+    folder: Path, engine: Engine, settings: Mapping[str, Any], gate: Gatekeeper | None = None, **config: Any
+) -> Parts:
     """A gateway of `colours` (classify) and `double` (plain), not yet started. `config`: of colours' config.pbtxt."""
     repository = folder / "repository"
     if not repository.exists():
         tiny.add_classifier(repository, **config)
         tiny.add_plain(repository)
-    return build(read_settings(repository=repository, state=folder / "state", **settings), engine=engine)
+    return build(read_settings(repository=repository, state=folder / "state", **settings), engine=engine, gate=gate)
 
 
 @asynccontextmanager
 async def serving(
-    folder: Path, engine: FakeEngine | None = None, settings: Mapping[str, Any] | None = None, **config: Any
+    folder: Path,
+    engine: FakeEngine | None = None,
+    settings: Mapping[str, Any] | None = None,
+    gate: Gatekeeper | None = None,
+    **config: Any,
 ) -> AsyncIterator[Live]:
     engine = engine or FakeEngine()
-    parts = build_tiny(folder, engine, settings or {}, **config)
+    parts = build_tiny(folder, engine, settings or {}, gate, **config)
     listeners = [Listener(app, bind("127.0.0.1", 0)) for app in (parts.public, parts.admin)]
     public, admin = (listener.url for listener in listeners)
     servers = [_Server(listener, PATIENCE_S) for listener in listeners]

@@ -17,10 +17,10 @@ CODE = Code(revision="tests", version="0")
 COLOURS = ("red", "green", "blue")
 
 
-def mean_colour_graph(path: Path, size: int, bias: float = 0.0) -> None:
+def mean_colour_graph(path: Path, size: int, bias: float = 0.0, ballast: int = 0) -> None:
     """pixels uint8 [n, size, size, 3] -> probabilities float32 [n, 3]: the softmax of the mean of each channel / 32.
 
-    bias: added to the first class, so that two versions can be told apart.
+    bias: added to the first class, so that two versions can be told apart. ballast: weights that count for nothing.
     """
     nodes = [
         helper.make_node("Cast", ["pixels"], ["x"], to=TensorProto.FLOAT),
@@ -34,6 +34,17 @@ def mean_colour_graph(path: Path, size: int, bias: float = 0.0) -> None:
         "scale": np.array(1 / 32, dtype=np.float32),
         "bias": np.array([bias, 0, 0], dtype=np.float32),
     }
+    if ballast:
+        nodes[3:4] = [
+            helper.make_node("Add", ["scaled", "bias"], ["light"]),
+            helper.make_node("Mul", ["means", "zero"], ["nothing"]),
+            helper.make_node("Cast", ["nothing"], ["place"], to=TensorProto.INT64),
+            helper.make_node("Gather", ["ballast", "place"], ["weight"]),
+            helper.make_node("Add", ["light", "weight"], ["logits"]),
+        ]
+        constants["zero"] = np.array(0, dtype=np.float32)
+        constants["ballast"] = np.random.default_rng(0).random(ballast, dtype=np.float32)
+        constants["ballast"][0] = 0.0
     _save(path, nodes, constants, ("pixels", TensorProto.UINT8, ["n", size, size, 3]), ("probabilities", ["n", 3]))
 
 
@@ -64,11 +75,18 @@ def config(name: str, **fields) -> ModelConfig:
 
 
 def add_classifier(
-    root: Path, name: str = "colours", number: int = 1, *, size: int = 8, bias: float = 0.0, **fields
+    root: Path,
+    name: str = "colours",
+    number: int = 1,
+    *,
+    size: int = 8,
+    bias: float = 0.0,
+    ballast: int = 0,
+    **fields,
 ) -> Path:
     """Publishes a version of a classifier of mean colours; gives its folder."""
     folder = root / name / str(number)
-    mean_colour_graph(folder / "model.onnx", size, bias)
+    mean_colour_graph(folder / "model.onnx", size, bias, ballast)
     (folder / "labels.txt").write_text("\n".join(COLOURS) + "\n")
     write_config(
         root / name / "config.pbtxt",

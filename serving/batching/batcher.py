@@ -47,8 +47,8 @@ class Batcher(Engine):
         self._observe = observe
         self._lanes: dict[GraphKey, _Lane] = {}
 
-    async def load(self, graph: Graph, warm_up: Sequence[Tensors]) -> Loaded:
-        loaded = await self._engine.load(graph, warm_up)
+    async def load(self, graph: Graph, warm_up: Sequence[Tensors], *, quietly: bool = False) -> Loaded:
+        loaded = await self._engine.load(graph, warm_up, quietly=quietly)
         self._lanes[graph.key] = _Lane(self._engine, graph.key, graph.config.rules, loaded, self._observe)
         return loaded
 

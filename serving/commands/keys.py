@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 import click
 
+from serving.commands.text import table
 from serving.errors import TidegateError
-from serving.keys import NAME, SCOPES, Key, KeyFile
+from serving.keys import LEAST_RATE, NAME, SCOPES, Key, KeyFile
 from serving.settings import read_settings
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -30,6 +32,13 @@ def _name(context: click.Context, parameter: click.Parameter, value: str) -> str
     return value
 
 
+def _rate(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    del context, parameter
+    if value is not None and not LEAST_RATE <= value < math.inf:  # a FloatRange lets nan through
+        raise click.BadParameter(f"a rate is a number of at least {LEAST_RATE:f} a second.")
+    return value
+
+
 @click.group()
 def keys() -> None:
     """Make, list and revoke API keys. Once there is one, every port asks for it."""
@@ -38,12 +47,16 @@ def keys() -> None:
 @keys.command()
 @click.argument("name", callback=_name)
 @click.option("--scope", "scopes", type=click.Choice(SCOPES), multiple=True, required=True, help="May be repeated.")
+@click.option("--rate", type=float, callback=_rate, help="Predict requests a second.  [default: as many as come]")
+@click.option("--concurrency", type=click.IntRange(1), help="Predict requests at once.  [default: as many as come]")
 @KEYS
 @AS_JSON
-def add(name: str, scopes: tuple[Any, ...], file: Path | None, as_json: bool) -> None:
+def add(name: str, scopes: tuple[Any, ...], file: Path | None, as_json: bool, **limits: Any) -> None:
     """Make a key and print it, this once. It goes into Authorization: Bearer KEY."""
+    if "predict" not in scopes and set(limits.values()) != {None}:
+        raise click.UsageError("--rate and --concurrency limit predict requests: they need --scope predict.")
     with _refusing():
-        secret, key = _file(file).add(name, scopes)
+        secret, key = _file(file).add(name, scopes, **limits)
     if as_json:
         click.echo(json.dumps({**_shown(key), "key": secret}, indent=2))
         return
@@ -61,10 +74,11 @@ def list_keys(file: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"keys": found}, indent=2))
         return
-    rows = [("NAME", "SCOPES", "CREATED"), *((key["name"], ",".join(key["scopes"]), key["created"]) for key in found)]
-    name, scopes = (max(len(row[i]) for row in rows) for i in (0, 1))
-    for row in rows:
-        click.echo(f"{row[0]:{name}}  {row[1]:{scopes}}  {row[2]}")
+    rows = [["NAME", "SCOPES", "RATE", "AT ONCE", "CREATED"]]
+    for key in found:
+        limits = ["-" if key[name] is None else f"{key[name]:.10g}" for name in ("rate", "concurrency")]
+        rows.append([key["name"], ",".join(key["scopes"]), *limits, key["created"]])
+    click.echo(table(rows))
 
 
 @keys.command()
@@ -83,7 +97,8 @@ def _file(given: Path | None) -> KeyFile:
 
 
 def _shown(key: Key) -> dict[str, Any]:
-    return {"name": key.name, "scopes": list(key.scopes), "created": key.created.isoformat()}
+    shown = {"name": key.name, "scopes": list(key.scopes), "created": key.created.isoformat()}
+    return {**shown, "rate": key.rate, "concurrency": key.concurrency}
 
 
 @contextmanager

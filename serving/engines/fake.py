@@ -55,8 +55,8 @@ class FakeEngine(Engine):
         self._compute = compute
         self._graphs: dict[GraphKey, _Held] = {}
 
-    async def load(self, graph: Graph, warm_up: Sequence[Tensors]) -> Loaded:
-        del warm_up
+    async def load(self, graph: Graph, warm_up: Sequence[Tensors], *, quietly: bool = False) -> Loaded:
+        del warm_up, quietly
         self._graphs[graph.key] = _Held(graph)
         return Loaded(graph.config.instances, graph.config.inputs, graph.config.outputs)
 

@@ -18,6 +18,7 @@ from starlette.types import Scope
 
 from serving.errors import Forbidden, TidegateError, TooManyAttempts, Unauthorized
 from serving.gateway.http import CALLER
+from serving.gateway.quota import Quotas, Usage
 from serving.keys import KEY, Key, Keyring, KeyScope
 from serving.telemetry import Meters
 
@@ -99,10 +100,13 @@ class Attempts:
 class Access:
     """The door of all ports: it knows the keys, and counts who tries wrong ones."""
 
-    def __init__(self, keyring: Keyring, meters: Meters, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, keyring: Keyring, meters: Meters, quotas: Quotas, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._keyring = keyring
         self._refusals = meters.access_refusals
         self._attempts = Attempts()
+        self._quotas = quotas
         self._clock = clock
 
     @property
@@ -110,21 +114,24 @@ class Access:
         """Whether requests need a key now."""
         return self._keyring.required
 
-    def admit(self, scope: Scope, need: str) -> None:
+    def admit(self, scope: Scope, need: str) -> Usage | None:
         """Lets a request with a key for `need` go on, with the key's name in its scope as the caller's.
 
-        Unauthorized without a key of ours, Forbidden with one for other things, TooManyAttempts after many wrong ones.
+        Unauthorized without a key of ours, Forbidden with one for other things, TooManyAttempts after many wrong ones,
+        QuotaExceeded when the key has used up what it may. What it gives, if anything, is to be told of the end.
         """
         if need == "public":
-            return
+            return None
         try:
             key = self._authenticate(scope)
             if GRANTED_BY[need].isdisjoint(key.scopes):
                 raise Forbidden("This key is not for this.", remedy=f"Use a key with the scope {need}.")
+            usage = self._quotas.enter(key) if need == "predict" else None
         except TidegateError as error:
             self._refusals.labels(error.code).inc()
             raise
         scope[CALLER] = key.name
+        return usage
 
     def _authenticate(self, scope: Scope) -> Key:
         given = [value for name, value in scope["headers"] if name == b"authorization"]

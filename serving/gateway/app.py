@@ -18,7 +18,8 @@ from serving.gateway.access import Access, Needs
 from serving.gateway.direct import DirectRoute, DirectTable
 from serving.gateway.errors import HeadersTooMany, met_a_bug, problem, shaped
 from serving.gateway.http import read_request, send_answer
-from serving.gateway.routes.admin import admin_router
+from serving.gateway.quota import Usage
+from serving.gateway.routes.admin import admin_router, changes_router
 from serving.gateway.routes.docs import docs_router, document_router
 from serving.gateway.routes.probes import probes_router
 from serving.gateway.routes.v1 import models_router, task_routes
@@ -27,6 +28,7 @@ from serving.gateway.traffic import Traffic, check_head
 from serving.pipeline import Pipeline
 from serving.telemetry import Meters
 from serving.versions.catalog import ModelList
+from serving.versions.changes import Changes
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +62,21 @@ class Gateway:
                 await send({"type": "websocket.close", "code": 1000})
             return
         route = self._direct.find(scope)
-        if self._access.closed and not await self._admitted(route, scope, receive, send):
-            return
-        if route is not None:
-            await route.app(scope, receive, send)
-        else:
-            await self._by_fastapi(scope, receive, send)
+        usage: Usage | None = None
+        if self._access.closed:
+            try:
+                usage = self._access.admit(scope, route.need if route is not None else self._needs.of(scope))
+            except TidegateError as error:
+                await send_answer(send, shaped(error, scope["path"]), read_request(scope, receive).request_id)
+                return
+        try:
+            if route is not None:
+                await route.app(scope, receive, send)
+            else:
+                await self._by_fastapi(scope, receive, send)
+        finally:  # however it ended
+            if usage is not None:
+                usage.leave()
 
     async def _by_fastapi(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = read_request(scope, receive).request_id
@@ -84,15 +95,6 @@ class Gateway:
             await self._app(scope, receive, named)
         except Exception:  # answered already, by _bug
             log.exception("request %s failed", request_id.decode())
-
-    async def _admitted(self, route: DirectRoute | None, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Whether the caller may go on; if not, that was the answer."""
-        try:
-            self._access.admit(scope, route.need if route is not None else self._needs.of(scope))
-        except TidegateError as error:
-            await send_answer(send, shaped(error, scope["path"]), read_request(scope, receive).request_id)
-            return False
-        return True
 
 
 def public_app(
@@ -113,9 +115,11 @@ def public_app(
     return Gateway(app, direct, access)
 
 
-def admin_app(models: Callable[[], ModelList], ready: Callable[[], bool], meters: Meters, *, access: Access) -> Gateway:
+def admin_app(
+    models: Callable[[], ModelList], changes: Changes, ready: Callable[[], bool], meters: Meters, *, access: Access
+) -> Gateway:
     """What operators reach."""
-    return Gateway(_app([admin_router(models, meters), probes_router(ready)], []), [], access)
+    return Gateway(_app([admin_router(models, meters), changes_router(changes), probes_router(ready)], []), [], access)
 
 
 def _app(routers: Sequence[APIRouter], direct: Sequence[DirectRoute]) -> FastAPI:

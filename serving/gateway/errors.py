@@ -51,10 +51,12 @@ STATUS: Final[Mapping[type[TidegateError], HTTPStatus]] = {
     errors.MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
     errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
     errors.Forbidden: HTTPStatus.FORBIDDEN,
-    errors.TooManyAttempts: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.Throttled: HTTPStatus.TOO_MANY_REQUESTS,
     errors.TaskMismatch: HTTPStatus.CONFLICT,
     errors.ModelAmbiguous: HTTPStatus.CONFLICT,
     errors.ModelNotReady: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.ChangeRefused: HTTPStatus.CONFLICT,
+    errors.LedgerUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.Busy: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DeadlinePassed: HTTPStatus.GATEWAY_TIMEOUT,
     errors.OutputInvalid: HTTPStatus.BAD_GATEWAY,
@@ -81,6 +83,7 @@ def problem(error: TidegateError, path: str) -> Outbound:
     }
     if error.remedy:
         body["remedy"] = error.remedy
+    body.update(error.extension)
     return Outbound(_dumps(body), status, PROBLEM_JSON, headers=_headers(error, status))
 
 
@@ -119,8 +122,11 @@ def _headers(error: TidegateError, status: HTTPStatus) -> tuple[Header, ...]:
     headers: list[Header] = []
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append((b"retry-after", b"%d" % random.randint(*RETRY_AFTER_S)))  # noqa: S311  (a spread, no secret)
-    if isinstance(error, errors.TooManyAttempts):
-        headers.append((b"retry-after", b"%d" % error.wait_s))
+    if isinstance(error, errors.Throttled):
+        # Never less than the wait: who comes back then is let in.
+        most_s = RETRY_AFTER_S[1] - RETRY_AFTER_S[0] if isinstance(error, errors.QuotaExceeded) else 0
+        spread_s = random.randint(0, most_s)  # noqa: S311  (likewise)
+        headers.append((b"retry-after", b"%d" % (error.wait_s + spread_s)))
     if isinstance(error, errors.Unauthorized):
         headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(error, errors.BodyTooLarge | errors.Unauthorized | errors.TooManyAttempts | HeadersTooMany):

@@ -56,12 +56,13 @@ class Inbound:
 
 @dataclass(slots=True)
 class Outbound:
-    """An answer."""
+    """An answer. `afterwards`: called when it was sent."""
 
     body: bytes
     status: int = 200
     media_type: bytes = JSON
     headers: tuple[Header, ...] = ()
+    afterwards: Callable[[], None] | None = None
 
 
 Handler: TypeAlias = Callable[[Inbound], Awaitable[Outbound]]

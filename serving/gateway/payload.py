@@ -64,14 +64,19 @@ def read_query(request: Inbound) -> dict[str, Any]:
         raise ParameterInvalid(detail, remedy="Send fewer.") from None
 
 
-def take_target(fields: dict[str, Any]) -> Target:
+def sticky_of(request: Inbound) -> bytes:
+    """By what a canary tells callers apart: `Tidegate-Sticky`, such as a user's id, else the caller's key."""
+    return request.headers.get(b"tidegate-sticky") or request.caller.encode()
+
+
+def take_target(fields: dict[str, Any], sticky: bytes = b"") -> Target:
     """The model, version and label that the caller asked for, taken out of the fields."""
     model, version, label = fields.pop("model", None), fields.pop("version", None), fields.pop("label", None)
     if model is not None and (not isinstance(model, str) or not model):
         raise ParameterInvalid("model is not a name.", remedy="Leave it out for the default, or ask GET /v1/models.")
     if label is not None and label not in LABELS:
         raise ParameterInvalid("label is neither stable nor canary.", remedy="Leave it out to let the router decide.")
-    return Target(model, None if version is None else read_version(version), label)
+    return Target(model, None if version is None else read_version(version), label, sticky)
 
 
 def read_version(value: object) -> int:

@@ -92,6 +92,8 @@ class Endpoint:
             log.exception("request %s failed", request.request_id.decode())
             answer = self._shape(met_a_bug(), request.path)
         await self._answer(send, answer, request.request_id)
+        if answer.afterwards is not None:
+            answer.afterwards()
 
     async def _answer(self, send: Send, answer: Outbound, request_id: bytes) -> None:
         counter = self._counters.get(answer.status)

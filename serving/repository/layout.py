@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -103,6 +104,16 @@ def scan(root: Path) -> Index:
         else:
             models[model.name] = model
     return Index(models, tuple(problems))
+
+
+def signature(root: Path) -> tuple[tuple[str, int], ...]:
+    """Something that changes when a model or a version comes or goes, or a configuration is written."""
+    found: list[tuple[str, int]] = []
+    for path in (root, *root.glob("*"), *root.glob("*/[1-9]*"), *root.glob(f"*/{CONFIG}")):
+        if not path.name.startswith("."):
+            with suppress(OSError):  # gone while it was looked at
+                found.append((str(path), path.stat().st_mtime_ns))
+    return tuple(sorted(found))
 
 
 def _read_model(root: Path, folder: Path, problems: list[RepositoryInvalid]) -> Model:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from serving.codecs.image import open_image
 from serving.codecs.preprocessing import ImagePreprocessing
 from serving.errors import OutputInvalid, RepositoryInvalid
+from serving.monitoring.agreement import same_top
 from serving.repository.config import TensorSpec
 from serving.repository.layout import SINGLE_GRAPH, Version
 from serving.task import Example, Parameters, Reply, Request, Signature, Task
@@ -102,6 +103,11 @@ class Classify(Task[ClassifyParameters]):
             for i in _best(scores, request.parameters.top_k).tolist()
         ]
         return ClassifyReply.model_construct(model=self.model, version=self.version, predictions=predictions)
+
+    def agreement(self, reply: Reply, other: Reply) -> float:
+        """1 if both name the same label first."""
+        tops = [[one.label for one in some.predictions] for some in (reply, other) if isinstance(some, ClassifyReply)]
+        return same_top(*tops)
 
 
 def _best(scores: Array, count: int) -> Array:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
-from serving.ledger import Pointers
+from serving.ledger import Canary, Pointers
 from serving.repository.layout import Index, Model, Version
+from serving.shadow import Tally
+
+
+class Shadow(BaseModel):
+    """A version that gets copies of requests, and what came of those at this gateway.
+
+    agreement: the mean over those compared, 0 to 1. passed_by: requests not copied, as one copy was running already.
+    """
+
+    version: int
+    compared: int
+    agreement: float | None
+    failed: int
+    passed_by: int
 
 
 class ModelState(BaseModel):
@@ -19,8 +33,8 @@ class ModelState(BaseModel):
     versions: list[int]
     stable: int | None
     previous: int | None = None
-    canary: dict[str, int] | None = None
-    shadow: int | None = None
+    canary: Canary | None = None
+    shadow: Shadow | None = None
     ready: bool
     card: dict[str, Any] | None
 
@@ -29,21 +43,43 @@ class ModelList(BaseModel):
     models: list[ModelState]
 
 
-def describe(index: Index, pointers: Mapping[str, Pointers], ready: Mapping[str, int]) -> ModelList:
-    """Every model of the index. `ready`: the versions that answer now, by model."""
-    return ModelList(models=[_model(model, pointers.get(name), ready) for name, model in index.models.items()])
+Tallies = Callable[[str, int], Tally]
 
 
-def _model(model: Model, pointers: Pointers | None, ready: Mapping[str, int]) -> ModelState:
-    stable = pointers.stable if pointers else model.first_version
-    live = model.versions.get(stable)
+def describe(
+    index: Index,
+    pointers: Mapping[str, Pointers],
+    serving: Mapping[str, int | None],
+    tallies: Tallies = lambda *_: Tally(),
+) -> ModelList:
+    """Every model of the index. `serving`: the versions that answer now, by model; tallies: of copies, by version."""
+    models = index.models.items()
+    return ModelList(models=[_model(model, pointers.get(name), serving, tallies) for name, model in models])
+
+
+def _model(model: Model, pointers: Pointers | None, serving: Mapping[str, int | None], tallies: Tallies) -> ModelState:
+    pointers = pointers or Pointers(stable=model.first_version)
+    live = model.versions.get(pointers.stable)
     return ModelState(
         name=model.name,
         task=task_of(model),
         versions=list(model.versions),
-        stable=stable,
-        ready=ready.get(model.name) == stable,
+        stable=pointers.stable,
+        previous=pointers.previous,
+        canary=pointers.canary,
+        shadow=_shadow(pointers.shadow, tallies(model.name, pointers.shadow)) if pointers.shadow else None,
+        ready=serving.get(model.name) == pointers.stable,
         card=_card(live) if live else None,
+    )
+
+
+def _shadow(version: int, tally: Tally) -> Shadow:
+    return Shadow(
+        version=version,
+        compared=tally.compared,
+        agreement=tally.agreement / tally.compared if tally.compared else None,
+        failed=tally.failed,
+        passed_by=tally.passed_by,
     )
 
 

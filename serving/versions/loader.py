@@ -31,13 +31,16 @@ class Loader:
         self._engine = engine
         self._meters = meters
 
-    async def load(self, version: Version) -> Resident:
-        """The version, warm. RepositoryInvalid or EngineFailed say why not; then nothing of it stays loaded."""
+    async def load(self, version: Version, *, quietly: bool = False) -> Resident:
+        """The version, warm. RepositoryInvalid or EngineFailed say why not; then nothing of it stays loaded.
+
+        quietly: requests are being answered meanwhile, and come first.
+        """
         task, rows = await asyncio.to_thread(bind, version)
         loaded: dict[str, Loaded] = {}
         try:
             for role, graph in version.graphs.items():
-                loaded[role] = await self._engine.load(graph, warm_up_rows(graph, rows.get(role)))
+                loaded[role] = await self._engine.load(graph, warm_up_rows(graph, rows.get(role)), quietly=quietly)
         except BaseException:
             for role in loaded:
                 await self._engine.unload(version.graphs[role].key)

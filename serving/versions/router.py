@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from serving.errors import ModelAmbiguous, ModelNotFound, ModelNotReady, TaskMismatch, VersionNotFound
 from serving.versions.resident import Resident
@@ -11,19 +13,30 @@ from serving.versions.resident import Resident
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the caller asked for; None where the router decides. `label`: stable or canary."""
+    """What the caller asked for; None where the router decides. `label`: stable or canary.
+
+    sticky: who asks, or whatever they say they are; the same one keeps meeting the same version. Empty: no matter.
+    """
 
     model: str | None = None
     version: int | None = None
     label: str | None = None
+    sticky: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where requests of a model go. `task` is None for a plain Triton model; `stable` while it is not loaded."""
+    """Where requests of a model go. `task` is None for a plain Triton model; `stable` while it is not loaded.
+
+    residents: all that can be asked for by number.
+    """
 
     task: str | None
     stable: Resident | None
+    canary: Resident | None = None
+    percent: float = 0.0
+    shadow: Resident | None = None
+    residents: Mapping[int, Resident] = field(default_factory=dict)
 
 
 class Router:
@@ -37,8 +50,14 @@ class Router:
     def set_route(self, model: str, route: Route) -> None:
         self._routes[model] = route
 
-    def residents(self) -> list[Resident]:
+    def stables(self) -> list[Resident]:
+        """The versions that answer now."""
         return [route.stable for route in self._routes.values() if route.stable]
+
+    def shadow(self, resident: Resident) -> Resident | None:
+        """The version that gets copies of what this one answers: of the stable one's requests, and of no others."""
+        route = self._routes.get(resident.version.model)
+        return route.shadow if route is not None and route.stable is resident else None
 
     def resolve(self, target: Target, verb: str | None) -> Resident:
         """The version that shall answer; enter it at once, it is the lease. `verb` None: any model, as /v2 asks.
@@ -56,14 +75,11 @@ class Router:
             raise TaskMismatch(f"{name} {does}, not {verb}.", remedy=self._choices(verb))
         if route.stable is None:
             raise ModelNotReady(f"{name} has no version loaded.", remedy="Its operator finds the reason in the log.")
-        if target.label == "canary":
-            raise VersionNotFound(f"{name} has no canary now.", remedy="Ask GET /v1/models for what is live.")
-        number = route.stable.version.number
-        if target.version is not None and target.version != number:
-            raise VersionNotFound(
-                f"{name} has no version {target.version} loaded.",
-                remedy=f"Version {number} is; leave version out for it.",
-            )
+        if target.version is not None or target.label is not None:
+            return _pinned(name, route, target)
+        canary = route.canary
+        if canary is not None and gets_canary(canary.version.name, route.percent, target.sticky):
+            return canary
         return route.stable
 
     def _default(self, verb: str | None) -> str:
@@ -84,3 +100,34 @@ class Router:
     def _choices(self, verb: str | None) -> str:
         names = self._names(verb)
         return f"Name one with model=: {', '.join(names)}." if names else "The repository holds none."
+
+
+def gets_canary(canary: str, percent: float, sticky: bytes) -> bool:
+    """Whether a request is one of the canary's share. `canary`: its name, so that each draws callers anew.
+
+    Who is in at ten percent is in at fifty.
+    """
+    if not sticky:
+        return random.random() * 100 < percent  # noqa: S311  (a share, no secret)
+    digest = hashlib.blake2b(sticky, digest_size=8, key=canary.encode()[:64]).digest()
+    return int.from_bytes(digest) * 100 < percent * 2**64
+
+
+def _pinned(name: str, route: Route, target: Target) -> Resident:
+    """The version that the caller named. A label and a number together must mean the same."""
+    labels = {"stable": route.stable, "canary": route.canary}
+    if target.label is not None:
+        found = labels.get(target.label)
+        if found is None:
+            raise VersionNotFound(f"{name} has no {target.label} now.", remedy="Ask GET /v1/models for what is live.")
+        if target.version not in (None, found.version.number):
+            raise VersionNotFound(f"The {target.label} of {name} is version {found.version.number}.")
+        return found
+    found = route.residents.get(target.version or 0)
+    if found is None:
+        numbers = ", ".join(map(str, sorted(route.residents))) or "none"
+        raise VersionNotFound(
+            f"{name} has no version {target.version} loaded.",
+            remedy=f"Loaded: {numbers}; leave version out for stable.",
+        )
+    return found

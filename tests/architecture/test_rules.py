@@ -121,6 +121,7 @@ FLOORS = {
     "onnxruntime": "1.30.1",
     "pillow": "12.3.0",
     "python-multipart": "0.0.32",
+    "redis": "8",
     "starlette": "1.3.1",
     "uvicorn": "0.51",
 }

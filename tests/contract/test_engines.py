@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -212,6 +213,26 @@ MISFITS = {
     "another shape": ({"name": "pixels", "data_type": "TYPE_UINT8", "dims": [9, 8, 3]}, "input[0].dims", "[8, 8, 3]"),
     "another rank": ({"name": "pixels", "data_type": "TYPE_UINT8", "dims": [8, 8]}, "input[0].dims", "[8, 8, 3]"),
 }
+
+
+def test_onnx_loads_beside_traffic_one_run_at_a_time_and_no_larger_than_pays(tmp_path):
+    tiny.add_classifier(tmp_path)
+
+    async def main():
+        async with engine_of("onnx") as engine:
+            graph = graph_of(tmp_path)
+            sizes = (1, 2, 4, 8)
+            rows = [{"pixels": np.zeros((size, 8, 8, 3), np.uint8)} for size in sizes]
+            loaded = await engine.load(graph, rows, quietly=True)
+            tried = tuple(loaded.row_costs_s)
+            assert tried == sizes[: len(tried)]
+            costs = list(loaded.row_costs_s.values())
+            assert all(later < sooner for sooner, later in pairwise(costs[:-1])), "it went on while more rows paid"
+            assert len(tried) == len(sizes) or costs[-1] >= min(costs[:-1]), "and ended when they did not"
+            run = await engine.run(graph.key, rows[3])
+            assert run.batch_rows == 8
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(("stated", "field", "expected"), MISFITS.values(), ids=MISFITS.keys())

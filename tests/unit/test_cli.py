@@ -14,7 +14,9 @@ import tiny
 from click.testing import CliRunner, Result
 
 from serving import cli
+from serving.ledger import LedgerOptions
 from serving.ledgers.file import FileLedger
+from serving.versions.transitions import seeded
 
 
 def tidegate(*arguments: object) -> Result:
@@ -60,7 +62,7 @@ def test_lists_a_repository_with_no_gateway(repository, state):
 
 
 def test_lists_what_the_state_says_is_live(repository, state):
-    asyncio.run(FileLedger(state).seed({"colours": 3}))
+    asyncio.run(FileLedger(LedgerOptions(state)).change(seeded({"colours": 3})))
     result = tidegate("models", "--repository", repository, "--state", state)
     assert cells(result.output)[1][:4] == ["colours", "classify", "1,3", "3"]
 
@@ -85,32 +87,6 @@ def test_lists_the_models_of_a_gateway(tmp_path):
     table, as_json, public = asyncio.run(main())
     assert cells(table.output)[1] == ["colours", "classify", "1", "1", "-", "-", "-", "yes"]
     assert json.loads(as_json.output) == public, "as /v1/models has it"
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "-"),
-        (True, "yes"),
-        (False, "no"),
-        ([1, 2, 10], "1,2,10"),
-        ([], ""),
-        ({"version": 4, "percent": 5}, "4 (5 %)"),
-        (7, "7"),
-        (0, "0"),
-        ("classify", "classify"),
-    ],
-)
-def test_a_cell_reads_as_people_write_it(value, text):
-    assert cli._cell(value) == text
-
-
-def test_columns_are_as_wide_as_their_widest_cell():
-    row = dict.fromkeys(("task", "versions", "stable", "canary", "shadow", "previous"), 1) | {"ready": True}
-    lines = cli._table([{"name": "a", **row}, {"name": "a-long-name", **row}]).splitlines()
-    assert [line.index(" 1 ") for line in lines[1:]] == [len("a-long-name") + 1] * 2
-    assert lines[0].index("TASK") == len("a-long-name") + 2
-    assert all(line == line.rstrip() for line in lines)
 
 
 @pytest.mark.parametrize(

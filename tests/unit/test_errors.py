@@ -14,7 +14,7 @@ from serving.errors import ImageInvalid, ImageTooLarge, InvalidInput, QueueFull,
         (QueueFull("9 rows wait.", remedy="Try again later."), "9 rows wait. Try again later."),
         (RepositoryInvalid("m/config.pbtxt", "name", "expected 'm'"), "m/config.pbtxt: name: expected 'm'"),
         (RepositoryInvalid("m/config.pbtxt", "", "expected this file"), "m/config.pbtxt: expected this file"),
-        (RepositoryInvalid("m", "", "expected a folder", remedy="Make one."), "m: expected a folder Make one."),
+        (RepositoryInvalid("m", "", "expected a folder", remedy="Make one."), "m: expected a folder. Make one."),
     ],
     ids=["a detail", "with a remedy", "a file and a field", "a file", "a file with a remedy"],
 )

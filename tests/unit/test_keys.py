@@ -73,6 +73,31 @@ def test_a_key_is_kept_as_its_digest_only(file, path):
     }
 
 
+def test_limits_are_kept_and_a_file_from_before_there_were_any_is_read(file, path):
+    file.add("limited", ["predict"], rate=0.5, concurrency=8)
+    limited = json.loads(path.read_text())["keys"][0]
+    assert (limited["rate"], limited["concurrency"]) == (0.5, 8)
+    path.write_text(json.dumps({"schema": 1, "keys": [ENTRY]}))
+    (key,) = file.read()
+    assert (key.rate, key.concurrency) == (None, None)
+    file.add("other", ["predict"])
+    assert json.loads(path.read_text())["keys"][0] == ENTRY, "and stays readable by the release that wrote it"
+
+
+@pytest.mark.parametrize(
+    "limit", [{"rate": 0}, {"rate": -1}, {"rate": 1e-320}, {"rate": "fast"}, {"concurrency": 0}, {"concurrency": 1.5}]
+)
+def test_limits_that_cannot_be_are_named(file, path, limit):
+    path.parent.mkdir()
+    for text in (
+        json.dumps({"keys": [ENTRY | limit]}),
+        json.dumps({"keys": [ENTRY]}).replace("}", ', "rate": 1e400}', 1),
+    ):
+        path.write_text(text)
+        with pytest.raises(SettingsInvalid, match=r"keys\.0\.(rate|concurrency)"):
+            file.read()
+
+
 def test_neither_key_nor_digest_is_in_a_repr(file, path):
     secret, key = file.add("ci", ["predict"])
     keyring = Keyring(path)

@@ -147,7 +147,7 @@ def test_a_caller_who_leaves_is_counted_and_frees_the_lease(tmp_path):
             await asyncio.wait([task])
             engine.gate.set()
             assert counted(parts, "colours", CALLER_LEFT) == 1
-            for resident in parts.router.residents():
+            for resident in parts.router.stables():
                 await asyncio.wait_for(resident.unused(), 5)
 
     asyncio.run(main())

@@ -19,6 +19,10 @@ NAMES = {
     "tidegate_access_refusals": {"code"},
     "tidegate_in_flight_requests": set(),
     "tidegate_model_ready": {"model", "version"},
+    "tidegate_shadow_requests": {"model", "version", "outcome"},
+    "tidegate_shadow_agreement": {"model", "version"},
+    "tidegate_ledger_connected": set(),
+    "tidegate_ledger_revision": set(),
 }
 
 
@@ -40,6 +44,7 @@ def test_names_and_labels_are_those_that_are_read():
     meters.responses.labels("/v1/models", "200").inc()
     meters.access_refusals.labels("forbidden").inc()
     meters.model_ready.labels("m", "1").set(1)
+    meters.shadow("m", 2, "compared", 0.5)
     assert labels_by_name(meters) == NAMES
 
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -186,5 +187,59 @@ def test_closing_ends_what_was_begun_and_drops_what_waits():
         assert not closing.done()
         gate.set()
         await asyncio.gather(closing, held)
+
+    asyncio.run(main())
+
+
+def test_work_behind_waits_until_nothing_else_does_and_goes_one_at_a_time():
+    async def main():
+        done: list[str] = []
+        with threads_of(2) as threads:
+            gates = [await hold(threads, owner) for owner in "ab"]
+            behind = [asyncio.create_task(threads.run_behind(partial(done.append, f"behind {i}"))) for i in range(2)]
+            await asyncio.sleep(0.01)
+            runs = [asyncio.create_task(threads.run("m", partial(done.append, f"run {i}"))) for i in range(3)]
+            await asyncio.sleep(0.01)
+            gates[0][0].set()
+            await asyncio.gather(*runs, *behind)
+            assert done == ["run 0", "run 1", "run 2", "behind 0", "behind 1"]
+            gates[1][0].set()
+            await asyncio.gather(*(task for _, task in gates))
+
+    asyncio.run(main())
+
+
+def test_work_behind_leaves_a_thread_to_what_comes():
+    async def main():
+        with threads_of(2) as threads:
+            begun, gate = threading.Semaphore(0), threading.Event()
+
+            def work() -> None:
+                begun.release()
+                gate.wait()
+
+            behind = [asyncio.create_task(threads.run_behind(work)) for _ in range(2)]
+            await asyncio.to_thread(begun.acquire)
+            await asyncio.wait_for(threads.run("m", lambda: None), 5)
+            assert not begun.acquire(blocking=False), "only one of them runs"
+            gate.set()
+            await asyncio.gather(*behind)
+
+    asyncio.run(main())
+
+
+def test_work_behind_that_waits_is_dropped_at_the_end():
+    async def main():
+        threads = Threads(1, 0)
+        gate, held = await hold(threads)
+        waiting = asyncio.create_task(threads.run_behind(lambda: None))
+        await asyncio.sleep(0.01)
+        closing = asyncio.create_task(asyncio.to_thread(threads.close))
+        await asyncio.sleep(0.01)
+        gate.set()
+        await closing
+        await held
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
 
     asyncio.run(main())

@@ -3,24 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Body, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from serving.errors import Forbidden, MediaTypeUnsupported
 from serving.gateway.access import needs
+from serving.gateway.http import caller_of
+from serving.ledger import Number, Percent, Record, Role
 from serving.telemetry import Meters
+from serving.verdict import Verdict
 from serving.versions.catalog import ModelList
+from serving.versions.changes import Changes, Outcome, Promotion
+
+ADMIN: Any = {"tags": ["admin"], "openapi_extra": needs("admin")}
+PROBLEMS: Any = {
+    404: {"description": "No such model or version."},
+    409: {"description": "The gate, a gateway or the pointers say no; nothing has moved. A verdict stands beside it."},
+    503: {"description": "The ledger cannot be reached; inference goes on."},
+}
+Text = Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+class _Said(BaseModel):
+    """Who asks, where no key says it, and why; both go into the history."""
+
+    model_config = ConfigDict(extra="forbid")
+    who: Text = ""
+    why: Text = ""
+
+
+class CheckOrder(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    version: Number
+
+
+class TrialOrder(_Said):
+    """version: left out for the one on trial. force: in spite of what the gate says of its quality."""
+
+    version: Number | None = None
+    force: bool = False
+
+
+class CanaryOrder(TrialOrder):
+    percent: Percent = 10
+
+
+class PromoteOrder(TrialOrder):
+    """canary: percent, to be that and not stable yet; shadow: only copies of requests."""
+
+    canary: Percent | None = None
+    shadow: bool = False
+
+    @model_validator(mode="after")
+    def _one_role(self) -> PromoteOrder:
+        if self.canary is not None and self.shadow:
+            raise ValueError("expected canary or shadow, not both")
+        return self
+
+
+class RollbackOrder(_Said):
+    """to: a version on the way back. live: what the caller takes for live; refused if it is not."""
+
+    to: Number | None = None
+    live: Number | None = None
 
 
 def admin_router(models: Callable[[], ModelList], meters: Meters) -> APIRouter:
+    """What is, to be read."""
     router = APIRouter()
 
-    @router.get(
-        "/admin/models",
-        tags=["admin"],
-        summary="What models there are, and which versions are live",
-        openapi_extra=needs("admin"),
-    )
+    @router.get("/admin/models", summary="What models there are, and which versions are live", **ADMIN)
     async def list_models() -> ModelList:
         return models()
 
@@ -31,3 +86,57 @@ def admin_router(models: Callable[[], ModelList], meters: Meters) -> APIRouter:
         return Response(meters.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     return router
+
+
+def changes_router(changes: Changes) -> APIRouter:
+    """What may be asked for, model by model, and what came of it."""
+    router = APIRouter(prefix="/admin/models/{model}", responses=PROBLEMS)
+    order: Any = {"dependencies": [Depends(_by_no_web_page)], **ADMIN}
+
+    @router.post("/check", summary="The gate alone: its verdict, point by point", **order)
+    async def check(model: str, given: CheckOrder) -> Verdict:
+        return await changes.check(model, given.version)
+
+    @router.post("/promote", summary="Through the gate, onto all gateways, then live", **order)
+    async def promote(model: str, given: PromoteOrder, request: Request) -> Outcome:
+        role: Role = "canary" if given.canary is not None else "shadow" if given.shadow else "stable"
+        promotion = Promotion(model, given.version, role, given.canary, given.force)
+        return await changes.promote(promotion, _who(request, given), given.why)
+
+    @router.post("/canary", summary="Through the gate, then a share of the requests", **order)
+    async def canary(model: str, given: CanaryOrder, request: Request) -> Outcome:
+        promotion = Promotion(model, given.version, "canary", given.percent, given.force)
+        return await changes.promote(promotion, _who(request, given), given.why)
+
+    @router.post("/shadow", summary="Through the gate, then copies of requests, compared", **order)
+    async def shadow(model: str, given: TrialOrder, request: Request) -> Outcome:
+        promotion = Promotion(model, given.version, "shadow", None, given.force)
+        return await changes.promote(promotion, _who(request, given), given.why)
+
+    @router.post("/rollback", summary="Back along the history, or back from a version on trial", **order)
+    async def rollback(model: str, request: Request, given: Annotated[RollbackOrder, Body()]) -> Outcome:
+        return await changes.rollback(model, given.to, _who(request, given), given.why, live=given.live)
+
+    @router.get("/history", summary="Who was live when, by whom and why; the oldest first", **ADMIN)
+    async def history(model: str) -> list[Record]:
+        return list(await changes.history(model))
+
+    @router.get("/verdicts", summary="What the gate said, the newest first", **ADMIN)
+    async def verdicts(model: str) -> list[Verdict]:
+        return list(await changes.verdicts(model))
+
+    return router
+
+
+def _who(request: Request, said: _Said) -> str:
+    return caller_of(request.scope) or said.who or "admin port"
+
+
+async def _by_no_web_page(request: Request) -> None:
+    """Where no key is asked for, a page in the operator's browser could send orders to this port: one that a browser
+    sends without asking first is no JSON, and all of them name their origin.
+    """
+    if request.headers.get("origin") is not None:
+        raise Forbidden("Web pages may not give orders here.", remedy="Use the tidegate command, or any HTTP client.")
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise MediaTypeUnsupported("Orders are JSON.", remedy="Send Content-Type: application/json, with {} at least.")

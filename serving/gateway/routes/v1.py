@@ -18,7 +18,7 @@ from serving.gateway.body import read_body
 from serving.gateway.departure import Presence
 from serving.gateway.direct import DirectRoute
 from serving.gateway.http import Handler, Header, Inbound, Outbound, deadline_of, server_timing
-from serving.gateway.payload import read_payload, take_target
+from serving.gateway.payload import read_payload, sticky_of, take_target
 from serving.gateway.traffic import Endpoint, Traffic
 from serving.pipeline import Pipeline
 from serving.task import FOLDER, Parameters, Request, Task
@@ -112,12 +112,13 @@ def _task_handler(
         call = Call(deadline_of(request.headers, longest_s))
         body = await by_deadline(call.deadline_s, read_body(request, body_limit))
         payload, fields = read_payload(request, body, task.payload)
-        target = take_target(fields)
+        target = take_target(fields, sticky_of(request))
         wanted = Request(payload, _parameters(task.parameters, fields))
         answer = await presence.hold(request.receive, pipeline.predict(task.verb, target, wanted, call))
         reply = answer.reply
         body = reply.__pydantic_serializer__.to_json(reply)
-        return Outbound(body, headers=identity_headers(reply.model, reply.version, answer.stages))
+        headers = identity_headers(reply.model, reply.version, answer.stages)
+        return Outbound(body, headers=headers, afterwards=answer.afterwards)
 
     return handle
 

@@ -19,7 +19,7 @@ from serving.gateway.departure import Presence
 from serving.gateway.direct import DirectRoute
 from serving.gateway.errors import protocol_error
 from serving.gateway.http import Handler, Inbound, Outbound, deadline_of
-from serving.gateway.payload import read_json, read_version
+from serving.gateway.payload import read_json, read_version, sticky_of
 from serving.gateway.routes.v1 import identity_headers
 from serving.gateway.traffic import Endpoint, Traffic
 from serving.pipeline import Inference, Pipeline
@@ -77,7 +77,8 @@ def _infer_handler(pipeline: Pipeline, presence: Presence, json_limit: int, long
             ) from None
         path = request.path_parameters
         version = path.get("version")
-        target = Target(path["model"], None if version is None else read_version(version))
+        number = None if version is None else read_version(version)
+        target = Target(path["model"], number, sticky=sticky_of(request))
         inputs, wanted = read_tensors(body.get("inputs")), _wanted(body.get("outputs"))
         call = Call(deadline_s, _priority(body.get("parameters")))
         inference = await presence.hold(request.receive, pipeline.infer(target, inputs, call))
@@ -108,15 +109,16 @@ def _priority(parameters: object) -> int:
 
 
 def _reply(inference: Inference, wanted: list[str] | None, request_id: object) -> Outbound:
-    body: dict[str, Any] = {
+    reply: dict[str, Any] = {
         "model_name": inference.model,
         "model_version": str(inference.version),
         "outputs": write_tensors(inference.outputs, wanted),
     }
     if isinstance(request_id, str):
-        body["id"] = request_id
+        reply["id"] = request_id
     headers = identity_headers(inference.model, inference.version, inference.stages)
-    return Outbound(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), headers=headers)
+    body = orjson.dumps(reply, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Outbound(body, headers=headers, afterwards=inference.afterwards)
 
 
 def _example_reply() -> dict[str, Any]:

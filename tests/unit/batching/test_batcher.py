@@ -393,8 +393,8 @@ def test_what_the_inner_engine_loads_is_what_the_batcher_says():
 class Measured(FakeEngine):
     """Says what its warm-up measured: a row gets dearer in batches of more than two."""
 
-    async def load(self, graph, warm_up):
-        loaded = await super().load(graph, warm_up)
+    async def load(self, graph, warm_up, *, quietly=False):
+        loaded = await super().load(graph, warm_up, quietly=quietly)
         return replace(loaded, row_costs_s={1: 1.0, 2: 1.0, 4: 1.5, 8: 2.0})
 
 

@@ -37,10 +37,9 @@ def test_the_key_alone_is_on_standard_output(keys, path):
 
 def test_as_json(keys):
     made = json.loads(keys("add", "ci", "--scope", "admin", "--json").stdout)
-    assert set(made) == {"name", "scopes", "created", "key"}
-    assert json.loads(keys("list", "--json").stdout) == {
-        "keys": [{"name": "ci", "scopes": ["admin"], "created": made["created"]}]
-    }
+    assert set(made) == {"name", "scopes", "created", "rate", "concurrency", "key"}
+    listed = {"name": "ci", "scopes": ["admin"], "created": made["created"], "rate": None, "concurrency": None}
+    assert json.loads(keys("list", "--json").stdout) == {"keys": [listed]}
     assert json.loads(keys("revoke", "ci", "--json").stdout) == {"revoked": "ci"}
     assert json.loads(keys("list", "--json").stdout) == {"keys": []}
 
@@ -54,6 +53,36 @@ def test_the_list_shows_neither_keys_nor_digests(keys, path):
     ]  # fmt: skip
     assert secret not in listed
     assert all(key.digest not in listed for key in KeyFile(path).read())
+
+
+def test_limits_are_kept_and_listed(keys, path):
+    keys("add", "app", "--scope", "predict", "--rate", "2.5", "--concurrency", "4")
+    (key,) = KeyFile(path).read()
+    assert (key.rate, key.concurrency) == (2.5, 4)
+    assert keys("list").output.splitlines()[1].split()[:4] == ["app", "predict", "2.5", "4"]
+    keys("add", "much", "--scope", "predict", "--rate", "1234567")
+    assert keys("list").output.splitlines()[2].split()[2:4] == ["1234567", "-"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        *((["--rate", wrong], "at least 0.000010 a second") for wrong in ("0", "-1", "nan", "inf", "-inf", "1e-320")),
+        (["--rate", "fast"], "not a valid float"),
+        *((["--concurrency", wrong], "--concurrency") for wrong in ("0", "-1", "1.5", "nan")),
+    ],
+)
+def test_a_limit_that_cannot_be_is_wrong_usage(keys, path, limits, said):
+    result = keys("add", "other", "--scope", "predict", *limits)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("limits", [["--rate", "1"], ["--concurrency", "1"]])
+def test_a_limit_that_would_limit_nothing_is_refused(keys, limits):
+    assert "--scope predict" in keys("add", "ops", "--scope", "admin", *limits).stderr
+    assert keys("add", "ops", "--scope", "admin", "--scope", "predict", *limits).exit_code == 0
 
 
 def test_revoke_takes_one_away(keys, path):

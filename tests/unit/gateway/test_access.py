@@ -18,6 +18,7 @@ from serving.gateway.access import ADDRESSES, ATTEMPTS, BEARER, WINDOW_S, Access
 from serving.gateway.app import Gateway, _app
 from serving.gateway.direct import DirectRoute
 from serving.gateway.http import Outbound, caller_of, read_request, send_answer
+from serving.gateway.quota import Quotas
 from serving.keys import KeyFile, Keyring, make_key
 from serving.telemetry import Meters
 
@@ -30,7 +31,7 @@ class Door:
         file = KeyFile(folder / "keys.json")
         self.keys = {scope: file.add(scope, [scope])[0] for scope in ("predict", "admin", "metrics")}
         self.meters = Meters()
-        self.access = Access(Keyring(file.path), self.meters, lambda: self.now_s)
+        self.access = Access(Keyring(file.path), self.meters, Quotas(lambda: 1, frozenset), lambda: self.now_s)
 
     def admit(self, need: str, *authorization: str, address: str | None = "192.0.2.1") -> str:
         """The caller's name."""

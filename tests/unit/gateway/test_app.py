@@ -14,6 +14,7 @@ from serving.engines.fake import FakeEngine
 from serving.errors import QueueFull
 from serving.gateway.access import Access, needs
 from serving.gateway.app import Gateway, _app
+from serving.gateway.quota import Quotas
 from serving.gateway.traffic import MAX_HEADERS
 from serving.keys import Keyring
 from serving.telemetry import Meters
@@ -46,7 +47,9 @@ def odd(tmp_path) -> Gateway:
     async def bug() -> None:
         raise KeyError("secret")
 
-    return Gateway(_app([router], []), [], Access(Keyring(tmp_path / "keys.json"), Meters()))
+    return Gateway(
+        _app([router], []), [], Access(Keyring(tmp_path / "keys.json"), Meters(), Quotas(lambda: 1, frozenset))
+    )
 
 
 @pytest.fixture

@@ -38,10 +38,16 @@ CODES = {
     "method_not_allowed": (405, 405),
     "unauthorized": (401, 401),
     "forbidden": (403, 403),
+    "throttled": (429, 429),
     "too_many_attempts": (429, 429),
+    "quota_exceeded": (429, 429),
     "task_mismatch": (409, 400),
     "model_ambiguous": (409, 400),
     "model_not_ready": (503, 503),
+    "change_refused": (409, 400),
+    "gate_failed": (409, 400),
+    "load_failed": (409, 400),
+    "ledger_unavailable": (503, 503),
     "busy": (503, 503),
     "queue_full": (503, 503),
     "shutting_down": (503, 503),
@@ -97,11 +103,20 @@ def test_the_inference_protocol_has_its_own_shape(code):
     answer = protocol_error(error, "/v2/models/m/infer")
     assert answer.media_type == b"application/json"
     assert answer.status == CODES[code][1]
-    assert json.loads(answer.body) == {"error": f"{error.detail} Do this."}
+    assert json.loads(answer.body) == {"error": str(error)}
+    assert str(error).endswith(" Do this.")
 
 
 def test_an_error_without_a_remedy_has_none_in_its_problem():
     assert "remedy" not in json.loads(problem(make(errors.QueueFull, remedy=""), "/").body)
+
+
+def test_what_an_error_brings_with_it_stands_beside_the_rest():
+    verdict = {"passed": False, "checks": []}
+    error = errors.GateFailed("No.", remedy="Mend it.", extension={"verdict": verdict})
+    body = json.loads(problem(error, "/").body)
+    assert body["verdict"] == verdict
+    assert body["code"] == "gate_failed"
 
 
 def test_a_new_error_has_the_status_of_what_it_is_a_kind_of():
@@ -116,7 +131,8 @@ def test_a_new_error_has_the_status_of_what_it_is_a_kind_of():
 def test_who_may_try_again_is_told_when(shape, code):
     """Spread over seconds, so that those who were refused together do not come back together."""
     after = {int(dict(shape(make(KINDS[code]), "/").headers).get(b"retry-after", b"0")) for _ in range(200)}
-    assert after == {503: {1, 2, 3, 4, 5}, 429: {60}}.get(CODES[code][0], {0})
+    quota = {60, 61, 62, 63, 64}
+    assert after == {503: {1, 2, 3, 4, 5}, 429: quota if code == "quota_exceeded" else {60}}.get(CODES[code][0], {0})
 
 
 @pytest.mark.parametrize("code", CODES)

@@ -7,12 +7,16 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 
 import pytest
 
+from serving.atomic_file import replace_file
 from serving.errors import SettingsInvalid
-from serving.ledger import Pointers
-from serving.ledgers.file import FILE, LOCK, FileLedger
+from serving.ledger import Document, LedgerOptions, Member, Pointers
+from serving.ledgers import file
+from serving.ledgers.file import FILE, GATEWAYS, LOCK, VERDICTS, FileLedger
+from serving.verdict import Verdict
 
 STAGED = f".{FILE}.new"
 
@@ -24,22 +28,29 @@ def state(tmp_path):
 
 @pytest.fixture
 def ledger(state):
-    return FileLedger(state)
+    return FileLedger(LedgerOptions(state))
 
 
-def seed(ledger, **stables):
-    return dict(asyncio.run(ledger.seed(stables)))
+def place(ledger, **stables):
+    """Makes these models' stable versions so; the models that there are then."""
+
+    def edit(document: Document) -> Document:
+        pointers = {name: Pointers(stable=version) for name, version in stables.items()}
+        return document.model_copy(update={"models": {**document.models, **pointers}})
+
+    return dict(asyncio.run(ledger.change(edit)).models)
 
 
 def read(ledger):
-    return dict(asyncio.run(ledger.read()))
+    return dict(asyncio.run(ledger.read()).models)
 
 
 def test_the_file_is_json_that_people_can_read(ledger, state):
-    seed(ledger, a=1)
-    seed(ledger, b=2)
+    place(ledger, a=1)
+    place(ledger, b=2)
     text = (state / FILE).read_text()
-    assert json.loads(text) == {"schema": 1, "revision": 2, "models": {"a": {"stable": 1}, "b": {"stable": 2}}}
+    models = {name: {"stable": stable, "stack": [], "history": []} for name, stable in (("a", 1), ("b", 2))}
+    assert json.loads(text) == {"schema": 1, "epoch": 0, "revision": 2, "base": 0, "models": models}
     assert text.count("\n") > 5
     assert {path.name for path in state.iterdir()} == {FILE, LOCK}
 
@@ -50,18 +61,18 @@ def test_reading_makes_no_folder(ledger, state):
 
 
 def test_writes_only_when_something_changes(ledger, state):
-    seed(ledger, a=1)
+    place(ledger, a=1)
     before = (state / FILE).stat()
-    seed(ledger, a=7)
+    place(ledger, a=1)
     after = (state / FILE).stat()
     assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
 
 
 def test_whoever_has_the_old_file_open_reads_it_to_its_end(ledger, state):
-    seed(ledger, a=1)
+    place(ledger, a=1)
     with (state / FILE).open() as old:
-        seed(ledger, b=2)
-        assert json.load(old)["models"] == {"a": {"stable": 1}}
+        place(ledger, b=2)
+        assert json.load(old)["models"].keys() == {"a"}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +91,7 @@ def test_whoever_has_the_old_file_open_reads_it_to_its_end(ledger, state):
 def test_a_damaged_file_is_named_with_what_to_do_and_never_overwritten(ledger, state, text, field):
     state.mkdir()
     (state / FILE).write_text(text)
-    for use in (read, lambda ledger: seed(ledger, a=1)):
+    for use in (read, lambda ledger: place(ledger, a=1)):
         with pytest.raises(SettingsInvalid, match=field) as caught:
             use(ledger)
         assert FILE in caught.value.detail
@@ -117,7 +128,7 @@ def folder_in_the_staged_files_place(state):
 def test_a_state_folder_that_cannot_be_written_is_named(ledger, state, block, reason):
     block(state)
     with pytest.raises(SettingsInvalid, match=reason) as caught:
-        seed(ledger, a=1)
+        place(ledger, a=1)
     assert str(state) in caught.value.detail
     assert "--state" in caught.value.remedy
 
@@ -130,24 +141,24 @@ def test_a_state_folder_that_cannot_be_read_is_named(ledger, state, block):
 
 
 def test_what_a_dead_writer_left_half_done_is_written_over(ledger, state):
-    seed(ledger, a=1)
+    place(ledger, a=1)
     (state / STAGED).write_text('{"schema": 1, "models": {"half')
-    assert seed(ledger, b=2) == {"a": Pointers(1), "b": Pointers(2)}
+    assert place(ledger, b=2) == {"a": Pointers(stable=1), "b": Pointers(stable=2)}
     assert not (state / STAGED).exists()
 
 
-def _seed_for_ever(state) -> None:
-    ledger = FileLedger(state)
+def _place_for_ever(state) -> None:
+    ledger = FileLedger(LedgerOptions(state))
     number = 0
     while True:
-        asyncio.run(ledger.seed({f"m{number}": 1, f"n{number}": 2}))
+        place(ledger, **{f"m{number}": 1, f"n{number}": 2})
         number += 1
 
 
 def test_readers_never_see_anything_between_even_of_a_writer_that_is_killed(ledger, state):
     context = multiprocessing.get_context("spawn")
     for _ in range(3):
-        writer = context.Process(target=_seed_for_ever, args=(state,))
+        writer = context.Process(target=_place_for_ever, args=(state,))
         writer.start()
         last = len(read(ledger))
         while len(read(ledger)) < last + 40:
@@ -155,4 +166,80 @@ def test_readers_never_see_anything_between_even_of_a_writer_that_is_killed(ledg
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
         assert len(read(ledger)) % 2 == 0
-    assert seed(ledger, last=1)["last"] == Pointers(1), "the lock of the dead is free"
+    assert place(ledger, last=1)["last"] == Pointers(stable=1), "the lock of the dead is free"
+
+
+def test_other_processes_changes_are_seen_though_none_of_them_says_so(ledger, state):
+    async def watch():
+        news = ledger.watch()
+        assert (await anext(news)).models == {}
+        await asyncio.to_thread(place, FileLedger(LedgerOptions(state)), a=1)
+        assert (await asyncio.wait_for(anext(news), 0.5)).models == {"a": Pointers(stable=1)}
+        await news.aclose()
+
+    asyncio.run(watch())
+
+
+def test_watching_goes_on_after_the_file_was_broken_by_hand(ledger, state):
+    place(ledger, a=1)
+
+    async def watch():
+        news = ledger.watch()
+        await anext(news)
+        good = (state / FILE).read_text()
+        (state / FILE).write_text("{")
+        following = asyncio.create_task(anext(news))
+        await asyncio.sleep(0.1)
+        assert not following.done()
+        (state / FILE).write_text(good.replace('"stable": 1', '"stable": 2'))
+        assert (await asyncio.wait_for(following, 0.5)).models["a"].stable == 2
+        await news.aclose()
+
+    asyncio.run(watch())
+
+
+def test_gateways_that_died_are_swept_and_what_others_left_there_is_passed_over(ledger, state):
+    asyncio.run(ledger.announce(Member(id="dead")))
+    asyncio.run(ledger.announce(Member(id="alive")))
+    folder = state / GATEWAYS
+    (folder / "strange.json").write_text('{"id": "strange", "shard": 1}')
+    os.utime(folder / "dead.json", (1, 1))
+    assert asyncio.run(ledger.members()) == (Member(id="alive"),)
+    assert {path.name for path in folder.iterdir()} == {"alive.json", "strange.json"}
+
+
+def test_damaged_verdicts_are_named(ledger, state):
+    verdict = Verdict(model="a", version=1, passed=True, checks=(), time="2026", digest="d")
+    asyncio.run(ledger.keep(verdict))
+    (state / VERDICTS / "a.json").write_text("{")
+    with pytest.raises(SettingsInvalid, match=r"a\.json"):
+        asyncio.run(ledger.verdicts("a"))
+    with pytest.raises(SettingsInvalid, match=r"a\.json"):
+        asyncio.run(ledger.keep(verdict))
+
+
+def test_what_was_being_said_when_a_gateway_left_is_said_no_more(state, monkeypatch):
+    """Its thread cannot be stopped: without care it would bring the gateway back, for others to wait for."""
+    ledger = FileLedger(LedgerOptions(state))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(*given, **options):
+        begun.set()
+        go_on.wait(10)
+        return replace_file(*given, **options)
+
+    async def main():
+        monkeypatch.setattr(file, "replace_file", slowly)
+        saying = asyncio.create_task(ledger.announce(Member(id="a")))
+        await asyncio.to_thread(begun.wait, 10)
+        later = asyncio.create_task(ledger.announce(Member(id="a")))
+        saying.cancel()
+        leaving = asyncio.create_task(ledger.leave("a"))
+        await asyncio.sleep(0.01)
+        go_on.set()
+        await asyncio.gather(leaving, later)
+        assert await ledger.members() == ()
+        await ledger.announce(Member(id="a"))
+        assert await ledger.members() == ()
+
+    asyncio.run(main())

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
 import tiny
+from http_rig import until
 
 from serving.engine import EngineOptions, Loaded
 from serving.engines.fake import FakeEngine
 from serving.engines.onnx import OnnxEngine
-from serving.errors import EngineFailed, ModelNotReady, RepositoryInvalid
-from serving.ledger import Pointers
+from serving.errors import EngineFailed, LedgerUnavailable, ModelNotReady, RepositoryInvalid
+from serving.ledger import HEARTBEAT_S, LedgerOptions, Pointers
 from serving.ledgers.file import FileLedger
 from serving.repository.layout import SINGLE_GRAPH, scan
+from serving.shadow import Tally
 from serving.telemetry import Meters
 from serving.threads import Threads
-from serving.versions.catalog import describe
+from serving.versions.catalog import ModelState, describe
 from serving.versions.loader import Loader
 from serving.versions.reconciler import Reconciler
 from serving.versions.router import Router, Target
+from serving.versions.transitions import seeded
 
 
 class Recording(FakeEngine):
@@ -33,12 +38,12 @@ class Recording(FakeEngine):
         self.loaded: set[str] = set()
         self._failing = failing
 
-    async def load(self, graph, warm_up) -> Loaded:
+    async def load(self, graph, warm_up, *, quietly: bool = False) -> Loaded:
         if graph.key.name in self._failing:
             raise EngineFailed("told to")
         self.warm_ups[graph.key.name] = list(warm_up)
         self.loaded.add(str(graph.key))
-        return await super().load(graph, warm_up)
+        return await super().load(graph, warm_up, quietly=quietly)
 
     async def unload(self, key) -> None:
         self.loaded.discard(str(key))
@@ -167,12 +172,20 @@ def test_unloading_waits_for_the_last_lease(tmp_path):
     asyncio.run(main())
 
 
-def start(root, state, engine):
+@asynccontextmanager
+async def started(root, state, engine):
     """A reconciler that has started, its router and its meters."""
     meters, router = Meters(), Router({})
-    reconciler = Reconciler(root, FileLedger(state), Loader(engine, meters), router)
-    asyncio.run(reconciler.start())
-    return reconciler, router, meters
+    reconciler = Reconciler(root, FileLedger(LedgerOptions(state)), Loader(engine, meters), router)
+    await reconciler.start()
+    try:
+        yield reconciler, router, meters
+    finally:
+        await reconciler.close()
+
+
+def listed(reconciler) -> dict[str, ModelState]:
+    return {state.name: state for state in reconciler.models(lambda *_: Tally()).models}
 
 
 def test_each_models_stable_version_is_loaded_and_routed_to(tmp_path):
@@ -181,29 +194,44 @@ def test_each_models_stable_version_is_loaded_and_routed_to(tmp_path):
     tiny.write_classifier_manifest(tiny.add_classifier(root, number=2), seed=True)
     tiny.add_plain(root)
     engine = Recording()
-    reconciler, router, meters = start(root, tmp_path / "state", engine)
-    assert engine.loaded == {"colours/2", "double/1"}
-    assert router.resolve(Target(), "classify").version.name == "colours/2"
-    states = {state.name: state for state in reconciler.models().models}
-    assert (states["colours"].stable, states["colours"].versions, states["colours"].ready) == (2, [1, 2], True)
-    assert states["colours"].card["licence"]["spdx"] == "Apache-2.0"
-    assert (states["double"].task, states["double"].card) == (None, None)
     ready = {"model": "colours", "version": "2"}
-    assert meters.registry.get_sample_value("tidegate_model_ready", ready) == 1
-    asyncio.run(reconciler.close())
-    assert engine.loaded == set()
-    assert meters.registry.get_sample_value("tidegate_model_ready", ready) is None
-    with pytest.raises(ModelNotReady):
-        router.resolve(Target(), "classify")
+
+    async def main():
+        async with started(root, tmp_path / "state", engine) as (reconciler, router, meters):
+            assert engine.loaded == {"colours/2", "double/1"}
+            assert router.resolve(Target(), "classify").version.name == "colours/2"
+            states = listed(reconciler)
+            assert (states["colours"].stable, states["colours"].versions, states["colours"].ready) == (2, [1, 2], True)
+            assert states["colours"].card["licence"]["spdx"] == "Apache-2.0"
+            assert (states["double"].task, states["double"].card) == (None, None)
+            assert meters.registry.get_sample_value("tidegate_model_ready", ready) == 1
+        assert engine.loaded == set()
+        assert meters.registry.get_sample_value("tidegate_model_ready", ready) is None
+        with pytest.raises(ModelNotReady):
+            router.resolve(Target(), "classify")
+
+    asyncio.run(main())
 
 
 def test_a_newer_version_does_not_go_live_by_lying_there(tmp_path):
     root = tmp_path / "models"
     tiny.add_classifier(root, number=1)
-    start(root, tmp_path / "state", Recording())
-    tiny.write_classifier_manifest(tiny.add_classifier(root, number=2), seed=True)
-    _, router, _ = start(root, tmp_path / "state", Recording())
-    assert router.resolve(Target(), "classify").version.number == 1
+
+    async def main():
+        async with started(root, tmp_path / "state", Recording()):
+            pass
+        tiny.write_classifier_manifest(tiny.add_classifier(root, number=2), seed=True)
+        async with started(root, tmp_path / "state", Recording()) as (_, router, _):
+            assert router.resolve(Target(), "classify").version.number == 1
+
+    asyncio.run(main())
+
+
+class Buggy(Recording):
+    async def load(self, graph, warm_up, *, quietly: bool = False) -> Loaded:
+        if graph.key.name == "double":
+            raise ZeroDivisionError
+        return await super().load(graph, warm_up, quietly=quietly)
 
 
 @pytest.mark.parametrize("failure", ["engine", "bug", "folder gone", "broken folder"])
@@ -211,33 +239,29 @@ def test_one_model_that_cannot_be_loaded_leaves_the_others(tmp_path, caplog, fai
     root, state = tmp_path / "models", tmp_path / "state"
     tiny.add_classifier(root)
     tiny.add_plain(root)
-    engine = Recording(*(["double"] if failure == "engine" else []))
-    if failure == "bug":
-        engine.unforeseen = True
+    engine = {"engine": Recording("double"), "bug": Buggy()}.get(failure) or Recording()
 
-        async def load(graph, warm_up, load=engine.load):
-            if graph.key.name == "double":
-                raise ZeroDivisionError
-            return await load(graph, warm_up)
+    async def main():
+        if failure == "folder gone":
+            async with started(root, state, Recording()):
+                pass
+            (root / "double/1").rename(root / "double/2")
+        if failure == "broken folder":
+            (root / "double/1/model.onnx").unlink()
+        async with started(root, state, engine) as (reconciler, router, _):
+            assert reconciler.settled
+            assert router.resolve(Target(), "classify").version.name == "colours/1"
+            states = listed(reconciler)
+            if failure == "broken folder":
+                assert "double" not in states
+            else:
+                assert not states["double"].ready
+                with pytest.raises(ModelNotReady):
+                    router.resolve(Target("double"), None)
 
-        engine.load = load
-    if failure == "folder gone":
-        start(root, state, Recording())
-        (root / "double/1").rename(root / "double/2")
-    if failure == "broken folder":
-        (root / "double/1/model.onnx").unlink()
     with caplog.at_level(logging.ERROR):
-        reconciler, router, _ = start(root, state, engine)
-    assert reconciler.settled
-    assert router.resolve(Target(), "classify").version.name == "colours/1"
+        asyncio.run(main())
     assert "double" in caplog.text
-    states = {state.name: state for state in reconciler.models().models}
-    if failure == "broken folder":
-        assert "double" not in states
-    else:
-        assert not states["double"].ready
-        with pytest.raises(ModelNotReady):
-            router.resolve(Target("double"), None)
 
 
 def test_closing_waits_for_the_requests_that_are_on_their_way(tmp_path):
@@ -246,26 +270,27 @@ def test_closing_waits_for_the_requests_that_are_on_their_way(tmp_path):
     tiny.add_plain(root)
 
     async def main():
-        engine, meters, router = Recording(), Meters(), Router({})
-        reconciler = Reconciler(root, FileLedger(tmp_path / "state"), Loader(engine, meters), router)
-        await reconciler.start()
-        with router.resolve(Target("colours"), "classify"):
-            closing = asyncio.create_task(reconciler.close())
-            await asyncio.sleep(0)
-            with pytest.raises(ModelNotReady):
-                router.resolve(Target("colours"), "classify")
-            assert "colours/1" in engine.loaded
-        await closing
-        assert engine.loaded == set()
+        engine = Recording()
+        async with started(root, tmp_path / "state", engine) as (reconciler, router, _):
+            with router.resolve(Target("colours"), "classify"):
+                closing = asyncio.create_task(reconciler.close())
+                while engine.loaded != {"colours/1"}:
+                    await asyncio.sleep(0.001)
+                with pytest.raises(ModelNotReady):
+                    router.resolve(Target("colours"), "classify")
+                assert not closing.done()
+            await closing
+            assert engine.loaded == set()
 
     asyncio.run(main())
 
 
 def test_before_the_start_nothing_is_known(tmp_path):
     router = Router({})
-    reconciler = Reconciler(tmp_path, FileLedger(tmp_path / "state"), Loader(Recording(), Meters()), router)
+    ledger = FileLedger(LedgerOptions(tmp_path / "state"))
+    reconciler = Reconciler(tmp_path, ledger, Loader(Recording(), Meters()), router)
     assert not reconciler.settled
-    assert reconciler.models().models == []
+    assert listed(reconciler) == {}
     with pytest.raises(ModelNotReady, match="still starting"):
         router.resolve(Target("colours"), None)
 
@@ -274,17 +299,21 @@ def test_the_ledger_and_not_the_repository_says_which_version_is_live(tmp_path):
     root, state = tmp_path / "models", tmp_path / "state"
     for number in (1, 2, 3):
         tiny.add_classifier(root, number=number)
-    asyncio.run(FileLedger(state).seed({"colours": 2}))
-    engine = Recording()
-    reconciler, router, _ = start(root, state, engine)
-    assert engine.loaded == {"colours/2"}
-    assert router.resolve(Target(), "classify").version.number == 2
-    assert reconciler.models().models[0].stable == 2
+
+    async def main():
+        await FileLedger(LedgerOptions(state)).change(seeded({"colours": 2}))
+        engine = Recording()
+        async with started(root, state, engine) as (reconciler, router, _):
+            assert engine.loaded == {"colours/2"}
+            assert router.resolve(Target(), "classify").version.number == 2
+            assert listed(reconciler)["colours"].stable == 2
+
+    asyncio.run(main())
 
 
 def test_a_live_version_that_is_gone_is_told_as_such(tmp_path):
     tiny.add_classifier(tmp_path, number=4)
-    (state,) = describe(scan(tmp_path), {"colours": Pointers(9)}, {}).models
+    (state,) = describe(scan(tmp_path), {"colours": Pointers(stable=9)}, {}).models
     assert (state.stable, state.ready, state.card, state.versions) == (9, False, None, [4])
 
 
@@ -292,3 +321,60 @@ def test_without_pointers_the_catalog_says_where_a_model_would_start(tmp_path):
     tiny.add_classifier(tmp_path, number=4)
     (state,) = describe(scan(tmp_path), {}, {}).models
     assert (state.stable, state.ready) == (4, False)
+
+
+# How many gateways there are
+
+
+class Counting(FileLedger):
+    """Notes how often its members were asked for; cannot be reached when it is told so."""
+
+    def __init__(self, options: LedgerOptions) -> None:
+        super().__init__(options)
+        self.asked = 0
+        self.reachable = True
+
+    async def members(self):
+        self.asked += 1
+        if not self.reachable:
+            raise LedgerUnavailable("It is away.")
+        return await super().members()
+
+
+def test_gateways_know_how_many_they_are(tmp_path):
+    """Those who come and go are seen with the next heartbeat; while the ledger is away the last number stays."""
+    root, ledger = tmp_path / "models", Counting(LedgerOptions(tmp_path / "state"))
+    tiny.add_plain(root)
+
+    async def main():
+        one = Reconciler(root, ledger, Loader(Recording(), Meters()), Router({}))
+        assert one.gateways == 1
+        await one.start()
+        async with started(root, tmp_path / "state", Recording()) as (other, _, _):
+            await until(lambda: (one.gateways, other.gateways) == (2, 2), "they have met")
+            ledger.reachable = False
+            asked = ledger.asked
+        await until(lambda: ledger.asked > asked + 1, "it was asked in vain")
+        assert one.gateways == 2
+        ledger.reachable = True
+        await until(lambda: one.gateways == 1, "the other one left")
+        await one.close()
+
+    asyncio.run(main())
+
+
+def test_news_do_not_make_gateways_count_each_other(tmp_path):
+    root, ledger = tmp_path / "models", Counting(LedgerOptions(tmp_path / "state"))
+    tiny.add_plain(root)
+
+    async def main():
+        reconciler = Reconciler(root, ledger, Loader(Recording(), Meters()), Router({}))
+        await reconciler.start()
+        begun_s = time.monotonic()
+        while time.monotonic() < begun_s + HEARTBEAT_S / 2:
+            await reconciler.refresh()  # news
+            await asyncio.sleep(0.005)
+        assert 1 <= ledger.asked <= 2
+        await reconciler.close()
+
+    asyncio.run(main())

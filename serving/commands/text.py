@@ -1,0 +1,101 @@
+"""What the commands print for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns side by side, the first row being their heads."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def models_text(listing: Row) -> str:
+    """What `tidegate models` prints."""
+    columns = ("name", "task", "versions", "stable", "canary", "shadow", "previous", "ready")
+    heads = [column.upper() for column in columns]
+    return table([heads, *([_cell(row[column]) for column in columns] for row in listing["models"])])
+
+
+def verdict_text(verdict: Row) -> str:
+    """A verdict, point by point."""
+    marks = {True: "ok", False: "FAILED", None: "-"}
+    rows = [["CHECK", "", "MEASURED", "LIMIT", "DETAIL"]]
+    run = [check for check in verdict["checks"] if not check["detail"].startswith("not run")]
+    for check in run:
+        figures = [_figure(check["measured"]), _figure(check["limit"])]
+        rows.append([check["name"], marks[check["passed"]], *figures, check["detail"]])
+    against = f", compared with {verdict['stable']}" if verdict["stable"] else ""
+    left = len(verdict["checks"]) - len(run)
+    unrun = f"\nNot run after that: {left} more checks." if left else ""
+    said = "passed" if verdict["passed"] else "did not pass"
+    return f"{table(rows)}{unrun}\n{verdict['model']}/{verdict['version']} {said} the gate{against}."
+
+
+def outcome_text(outcome: Row) -> str:
+    """A change, in a few lines."""
+    trial = ""
+    if outcome["canary"]:
+        trial = f", version {outcome['canary']['version']} gets {outcome['canary']['percent']:g} %"
+    elif outcome["shadow"]:
+        trial = f", version {outcome['shadow']} gets copies"
+    lines = [f"{outcome['model']}: {outcome['action']} {outcome['from']} -> {outcome['to']}. "
+             f"Stable is {outcome['stable']}{trial}."]  # fmt: skip
+    if outcome["cold"]:
+        lines.append("It had to be loaded first.")
+    if outcome["late"]:
+        lines.append(f"NOT following yet: {', '.join(outcome['late'])}.")
+    if outcome["gateways"] or outcome["late"]:
+        gateways = "1 gateway follows" if outcome["gateways"] == 1 else f"{outcome['gateways']} gateways follow"
+        lines.append(f"{gateways} after {outcome['seconds']:.2f} s.")
+    else:
+        lines.append("No gateway runs on this state; the next one starts so.")
+    if trial:
+        lines.append(f"The way back: tidegate rollback {outcome['model']} ({outcome['stable']} stays stable).")
+    elif outcome["previous"]:
+        lines.append(f"The way back: tidegate rollback {outcome['model']} (to {outcome['previous']}).")
+    return "\n".join(lines)
+
+
+def history_text(records: Sequence[Row]) -> str:
+    """A history, a line each."""
+    if not records:
+        return "No change was made yet."
+    rows = [["TIME", "ACTION", "FROM", "TO", "WHO", "GATE", "WHY"]]
+    for one in records:
+        action = f"{one['action']} {one['percent']:g} %" if one.get("percent") else one["action"]
+        rows.append(
+            [one["time"], action, _cell(one["from"]), _cell(one["to"]), one["who"], _gate(one["verdict"]), one["why"]]
+        )
+    return table(rows)
+
+
+def _gate(summary: Row | None) -> str:
+    if summary is None:
+        return "-"
+    return f"FORCED past {','.join(summary['failed'])}" if summary["forced"] else "passed"
+
+
+def _figure(value: Any) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    if isinstance(value, dict) and "percent" in value:
+        return f"{value['version']} ({value['percent']:g} %)"
+    if isinstance(value, dict):
+        agreement = "no copies yet" if value["agreement"] is None else f"{value['agreement']:.1%} agree"
+        return f"{value['version']} ({agreement})"
+    return str(value)

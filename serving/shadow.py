@@ -1,0 +1,70 @@
+"""Copies of real requests for a version on trial in the shadow: run after the answer was sent, and compared with it.
+
+Nothing here reaches callers: one copy of a model runs at a time, and while it does, others are let pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from serving.errors import TidegateError
+from serving.telemetry import Meters
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of the copies so far. `agreement`: the sum over those compared, each from 0 to 1."""
+
+    compared: int = 0
+    agreement: float = 0.0
+    failed: int = 0
+    passed_by: int = 0
+
+
+class Shadows:
+    """Runs the copies, and tallies them by model and version."""
+
+    def __init__(self, meters: Meters) -> None:
+        self._meters = meters
+        self._tallies: dict[tuple[str, int], Tally] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    def tally(self, model: str, version: int) -> Tally:
+        """What came of the copies that this version got from this gateway, since it started."""
+        return self._tallies.setdefault((model, version), Tally())
+
+    def offer(self, model: str, version: int, compare: Callable[[], Awaitable[float]]) -> None:
+        """Starts `compare`, which gives the agreement, unless a copy of this model is running already."""
+        if model in self._running:
+            self.tally(model, version).passed_by += 1
+            self._meters.shadow(model, version, "passed_by")
+            return
+        self._running[model] = asyncio.create_task(self._run(model, version, compare))
+
+    async def close(self) -> None:
+        """Ends what runs."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, model: str, version: int, compare: Callable[[], Awaitable[float]]) -> None:
+        tally = self.tally(model, version)
+        try:
+            agreement = await compare()
+        except Exception as error:
+            if not isinstance(error, TidegateError):
+                log.exception("a copy for %s/%d met a bug", model, version)
+            tally.failed += 1
+            self._meters.shadow(model, version, "failed")
+        else:
+            tally.compared += 1
+            tally.agreement += agreement
+            self._meters.shadow(model, version, "compared", agreement)
+        finally:
+            del self._running[model]

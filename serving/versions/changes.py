@@ -1,0 +1,219 @@
+"""What operators ask for: check, promote, canary, shadow, rollback, history. The edits themselves are transitions.py's.
+
+A promotion: the gate, then `want`, then all gateways load, then `commit`; nothing has moved until then, and whatever
+goes wrong before ends with nothing moved. A rollback to a version that is loaded is one edit.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serving.errors import ChangeRefused, GateFailed, LedgerUnavailable, ModelNotFound, VersionNotFound
+from serving.ledger import LEASE_S, Canary, Document, Ledger, Percent, Pointers, Record, Role, Summary, Wanted
+from serving.repository.layout import Index, Version
+from serving.verdict import Check, Verdict
+from serving.versions.rollout import Rollout
+from serving.versions.transitions import Author, WayBack, of_model, retreat, want, way_back
+
+
+class Gatekeeper(Protocol):
+    """Says whether a version may go live."""
+
+    async def examine(self, candidate: Version, stable: Version | None) -> Verdict: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """Which version shall become what. version None: the one on trial. force: in spite of the gate."""
+
+    model: str
+    version: int | None = None
+    role: Role = "stable"
+    percent: Percent | None = None
+    force: bool = False
+
+
+class Outcome(BaseModel):
+    """A change that was made. cold: a version had to be loaded first. gateways: how many follow; late: who does not.
+
+    seconds: from the call on, all gateways that are not late serving.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    model: str
+    action: str
+    from_: int | None = Field(alias="from")
+    to: int | None
+    stable: int
+    previous: int | None
+    canary: Canary | None
+    shadow: int | None
+    cold: bool
+    gateways: int
+    late: tuple[str, ...]
+    seconds: float
+    verdict: Verdict | None = None
+
+
+class Changes:
+    """Makes changes of pointers. refresh: looks into the repository and gives what it holds now.
+
+    load_s: the longest that all gateways together may take to load a version.
+    """
+
+    def __init__(
+        self, ledger: Ledger, gate: Gatekeeper, refresh: Callable[[], Awaitable[Index]], load_s: float
+    ) -> None:
+        self._ledger = ledger
+        self._gate = gate
+        self._refresh = refresh
+        self._rollout = Rollout(ledger, load_s)
+
+    async def check(self, model: str, version: int) -> Verdict:
+        """The gate's verdict, which is kept. ModelNotFound, VersionNotFound."""
+        index = await self._refresh()
+        pointers = (await self._ledger.read()).models.get(model)
+        verdict = await self._examine(index, model, version, pointers)
+        with suppress(LedgerUnavailable):  # whoever asks shall have it, kept or not
+            await self._ledger.keep(verdict)
+        return verdict
+
+    async def promote(self, promotion: Promotion, who: str, why: str) -> Outcome:
+        """Through the gate, onto all gateways, then live. GateFailed, LoadFailed, ChangeRefused: nothing has moved."""
+        started_s = time.monotonic()
+        pointers = self._known(await self._ledger.read(), promotion.model)
+        version = promotion.version or pointers.candidate
+        if version is None:
+            raise ChangeRefused("No version is on trial.", remedy="Say which version to promote.")
+        wanted = _attempt(promotion, version, who, why)
+        want(pointers, wanted, time.time())  # what will be refused anyway is refused before the gate takes its time
+        verdict = await self.check(promotion.model, version)
+        summary = _judged(verdict, promotion.force)
+        cold = await self._rollout.cold(promotion.model, version)
+        wanted = wanted.model_copy(update={"verdict": summary, "until": time.time() + LEASE_S})
+        document = await self._rollout.make(promotion.model, wanted)
+        return await self._outcome(document, promotion.model, started_s, cold=cold, verdict=verdict)
+
+    async def rollback(self, model: str, to: int | None, who: str, why: str, live: int | None = None) -> Outcome:
+        """Back along the history; or, while a version is on trial, back from that.
+
+        live: what the caller takes for live; refused if it is not. ChangeRefused says what could be promoted instead.
+        """
+        started_s = time.monotonic()
+        document = await self._ledger.read()
+        pointers = self._known(document, model)
+        if live is not None and pointers.stable != live:
+            raise ChangeRefused(f"Version {pointers.stable} is live, not {live}.", remedy="Look again.")
+        index = await self._refresh() if to is not None or not pointers.stack else None
+        versions = list(index.models[model].versions) if index and model in index.models else []
+        way = way_back(pointers, to, versions)
+        cold = bool(way.pops) and await self._rollout.cold(model, way.to)
+        if cold:
+            attempt = _attempt(Promotion(model), way.to, who, why)
+            document = await self._rollout.make(
+                model, attempt.model_copy(update={"action": "rollback", "pops": way.pops, "leaves": way.from_})
+            )
+        else:
+            document = await self._retreat(model, way, who, why)
+        return await self._outcome(document, model, started_s, cold=cold)
+
+    async def history(self, model: str) -> tuple[Record, ...]:
+        """The changes that were made, the oldest first. ModelNotFound."""
+        return self._known(await self._ledger.read(), model).history
+
+    async def verdicts(self, model: str) -> tuple[Verdict, ...]:
+        """What the gate said, the newest first. ModelNotFound, LedgerUnavailable."""
+        self._known(await self._ledger.read(), model)
+        return await self._ledger.verdicts(model)
+
+    def _known(self, document: Document, model: str) -> Pointers:
+        pointers = document.models.get(model)
+        if pointers is not None:
+            return pointers
+        if not self._ledger.connected:  # what is known may be nothing yet
+            raise LedgerUnavailable("The ledger cannot be reached.", remedy="Inference goes on. Try again later.")
+        raise ModelNotFound("There is no model of that name.", remedy="`tidegate models` lists them.")
+
+    async def _examine(self, index: Index, model: str, version: int, pointers: Pointers | None) -> Verdict:
+        known = index.models.get(model)
+        candidate = known.versions.get(version) if known else None
+        if known is None or candidate is None:
+            return _broken(index, model, version)
+        stable = known.versions.get(pointers.stable) if pointers else None
+        return await self._gate.examine(candidate, stable if stable is not candidate else None)
+
+    async def _retreat(self, model: str, way: WayBack, who: str, why: str) -> Document:
+        return await self._ledger.change(
+            of_model(model, lambda pointers: retreat(pointers, way, Author(who, why, time.time())))
+        )
+
+    async def _outcome(
+        self, document: Document, model: str, started_s: float, *, cold: bool, verdict: Verdict | None = None
+    ) -> Outcome:
+        pointers = document.models[model]
+        made = pointers.history[-1]
+        gateways, late = await self._rollout.followed(document, model)
+        return Outcome(
+            model=model,
+            action=made.action,
+            from_=made.from_,
+            to=made.to,
+            stable=pointers.stable,
+            previous=pointers.previous,
+            canary=pointers.canary,
+            shadow=pointers.shadow,
+            cold=cold,
+            gateways=gateways,
+            late=late,
+            seconds=time.monotonic() - started_s,
+            verdict=verdict,
+        )
+
+
+def _attempt(promotion: Promotion, version: int, who: str, why: str) -> Wanted:
+    return Wanted(
+        id=secrets.token_hex(8),
+        version=version,
+        role=promotion.role,
+        percent=promotion.percent,
+        action="promote" if promotion.role == "stable" else promotion.role,
+        who=who,
+        why=why,
+        until=time.time() + LEASE_S,
+    )
+
+
+def _judged(verdict: Verdict, force: bool) -> Summary:
+    """GateFailed unless the version passed, or is forced through where that may be."""
+    if verdict.passed:
+        return Summary(passed=True)
+    failed = verdict.failed()
+    if force and verdict.may_be_forced:
+        return Summary(passed=False, failed=failed, forced=True)
+    why = next(check.detail for check in verdict.checks if check.passed is False)
+    remedy = "Mend it and publish another version." if force or not verdict.may_be_forced else "--force overrules this."
+    detail = f"{verdict.model}/{verdict.version} failed {', '.join(failed)}: {why.rstrip('.')}."
+    raise GateFailed(detail, remedy=remedy, extension={"verdict": verdict.model_dump(mode="json")})
+
+
+def _broken(index: Index, model: str, version: int) -> Verdict:
+    """The verdict of a version that could not even be read; ModelNotFound or VersionNotFound if there is none."""
+    place = f"{model}/{version}"
+    problems = [one for one in index.problems if one.file == place or one.file.startswith((f"{place}/", f"{model}."))]
+    if not problems:
+        if model not in index.models:
+            raise ModelNotFound("There is no model of that name.", remedy="`tidegate models` lists them.")
+        versions = ", ".join(map(str, index.models[model].versions))
+        raise VersionNotFound(f"{model} has no version {version}.", remedy=f"The repository holds {versions}.")
+    check = Check(name="files", passed=False, detail=str(problems[0]))
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return Verdict(model=model, version=version, passed=False, checks=(check,), time=now, digest="")

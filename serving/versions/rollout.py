@@ -1,0 +1,88 @@
+"""Both phases of a change, over all gateways: what they shall load, and the pointer once they have.
+
+Whatever goes wrong before the pointer moves ends with nothing moved; an attempt whose gateway died is swept away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+from serving.errors import LoadFailed, TidegateError
+from serving.ledger import LEASE_S, Document, Ledger, Member, Wanted
+from serving.versions.transitions import Author, commit, of_model, renew, want, withdraw
+
+RENEW_S: Final = 3.0
+ASK_S: Final = 0.01  # between two looks at how far the gateways are
+FOLLOW_S: Final = 2.0  # for all gateways to serve what was decided; who does not is named
+
+
+class Rollout:
+    """Moves pointers in two phases. load_s: the longest that all gateways together may take to load a version."""
+
+    def __init__(self, ledger: Ledger, load_s: float) -> None:
+        self._ledger = ledger
+        self._load_s = load_s
+
+    async def make(self, model: str, wanted: Wanted) -> Document:
+        """Says what is wanted, waits until all gateways have it, then moves the pointer. ChangeRefused, LoadFailed."""
+        document = await self._ledger.change(of_model(model, lambda pointers: want(pointers, wanted, time.time())))
+        try:
+            await self._loaded_everywhere(model, wanted, document)
+            author = Author(wanted.who, wanted.why, time.time())
+            return await self._ledger.change(of_model(model, lambda pointers: commit(pointers, wanted.id, author)))
+        except BaseException:
+            with suppress(TidegateError):  # it ends by itself, a little later
+                await asyncio.shield(
+                    self._ledger.change(of_model(model, lambda pointers: withdraw(pointers, wanted.id)))
+                )
+            raise
+
+    async def _loaded_everywhere(self, model: str, wanted: Wanted, document: Document) -> None:
+        """Returns when all gateways that live have the version. LoadFailed when one says that it cannot."""
+        late_s = time.monotonic() + self._load_s
+        renewed_s = time.monotonic()
+        while True:
+            members = await self._ledger.members()
+            for member in members:
+                reason = member.failed.get(model, {}).get(wanted.version)
+                if reason is not None and member.follows(document):
+                    raise LoadFailed(f"{model}/{wanted.version}: {reason}", remedy="No pointer has moved.")
+            waiting = [  # what a gateway had before it read that the version is wanted, it may be letting go
+                member.id
+                for member in members
+                if not (member.follows(document) and wanted.version in member.ready.get(model, ()))
+            ]
+            if not waiting:
+                return
+            if time.monotonic() > late_s:
+                names = ", ".join(waiting)
+                detail = f"{names} did not load {model}/{wanted.version} within {self._load_s:.0f} s."
+                raise LoadFailed(detail, remedy="No pointer has moved. See the gateway's log, or stop it.")
+            if time.monotonic() > renewed_s + RENEW_S:
+                renewed_s = time.monotonic()
+                renewal = partial(renew, attempt=wanted.id, until=time.time() + LEASE_S)
+                await self._ledger.change(of_model(model, renewal))
+            await asyncio.sleep(ASK_S)
+
+    async def cold(self, model: str, version: int) -> bool:
+        """Whether a gateway would have to load the version first."""
+        return any(version not in member.ready.get(model, ()) for member in await self._ledger.members())
+
+    async def followed(self, document: Document, model: str) -> tuple[int, tuple[str, ...]]:
+        """How many gateways serve what the document says, and who does not within FOLLOW_S."""
+        late_s = time.monotonic() + FOLLOW_S
+        stable = document.models[model].stable
+        while True:
+            members: tuple[Member, ...] = ()
+            with suppress(TidegateError):  # the change was made; who follows it cannot be asked now
+                members = await self._ledger.members()
+            late = [
+                one.id for one in members if not one.follows(document) or stable not in one.ready.get(model, (stable,))
+            ]
+            if not late or time.monotonic() > late_s:
+                return len(members) - len(late), tuple(late)
+            await asyncio.sleep(ASK_S)
