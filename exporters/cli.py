@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from exporters.provenance import INSTALL
+from serving.client import DEFAULT_URL, AdminClient, Refused, Unreachable
 from serving.errors import NotFound, TidegateError
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -59,8 +60,20 @@ def list_families(repository: Path, as_json: bool) -> None:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--repository", type=FOLDER, default=Path("model_repository"), show_default=True)
 @click.option("--runs", type=click.Path(dir_okay=False, path_type=Path), default=Path("runs.jsonl"), show_default=True)
+@click.option("--promote", is_flag=True, help="Then have the running gateway take it through the gate, live.")
+@click.option("--url", default=DEFAULT_URL, show_default=True, help="The gateway's admin port, for --promote.")
 @click.pass_context
-def train(ctx: click.Context, *, family: str, quick: bool, seed: int, repository: Path, runs: Path) -> None:
+def train(
+    ctx: click.Context,
+    *,
+    family: str,
+    quick: bool,
+    seed: int,
+    repository: Path,
+    runs: Path,
+    promote: bool,
+    url: str,
+) -> None:
     """Train or convert FAMILY and publish it as its model's next version."""
     if quick and ctx.get_parameter_source("repository") is ParameterSource.DEFAULT:
         raise click.UsageError("--quick makes models unfit for use: name a --repository to put them in.", ctx)
@@ -76,6 +89,23 @@ def train(ctx: click.Context, *, family: str, quick: bool, seed: int, repository
     )
     click.echo(f"parity: {differences} (tolerance {parity.tolerance:.0e}, {parity.engine})")
     click.echo(f"published {made.folder} ({made.model_bytes / 1e6:.2f} MB) in {made.seconds:.1f} s")
+    if promote:
+        promote_published(made.folder, url)
+
+
+def promote_published(folder: Path, url: str) -> None:
+    """Has the gateway take a published version through its gate, live; ClickException when it will not."""
+    model, version = folder.parent.name, int(folder.name)
+    if version == 1:
+        click.echo(f"{model} is new: gateways begin with it")
+        return
+    order = {"version": version, "who": "exporters", "why": f"trained as {model}/{version}"}
+    try:
+        with AdminClient(url) as client:
+            client.promote(model, order)
+    except (Refused, Unreachable) as error:
+        raise click.ClickException(f"Published, and not promoted: {error}") from None
+    click.echo(f"promoted: {model}/{version} is live; `tidegate rollback {model}` goes back")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import io
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,8 @@ LABELS: Final = "labels.txt"
 GOLDEN: Final = "golden.npz"
 FILE_MODE: Final = 0o644  # whoever serves is seldom who publishes
 FOLDER_MODE: Final = 0o755
+STAGING: Final = ".staging-"
+ABANDONED_S: Final = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ def publish(release: Release, repository: Path) -> Path:
     """
     check_floors(release.manifest.metrics)
     repository.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    _sweep(repository)
     name: str = release.config.name
     model = repository / name
     number = next_version(model)
@@ -117,10 +121,18 @@ def _check_config(path: Path, message: Any) -> None:
             )
 
 
+def _sweep(repository: Path) -> None:
+    """Removes what publishers left who were killed: no publisher takes a day."""
+    for folder in repository.glob(f"{STAGING}*"):
+        with suppress(OSError):  # another sweeper was quicker
+            if folder.stat().st_mtime < time.time() - ABANDONED_S:
+                shutil.rmtree(folder)
+
+
 @contextmanager
 def _staging(repository: Path, name: str) -> Iterator[Path]:
     """A folder on the repository's own file system, gone afterwards. Its dot hides it from readers."""
-    folder = Path(tempfile.mkdtemp(prefix=f".staging-{name}-", dir=repository))
+    folder = Path(tempfile.mkdtemp(prefix=f"{STAGING}{name}-", dir=repository))
     try:
         yield folder
     finally:

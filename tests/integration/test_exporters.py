@@ -1,18 +1,23 @@
 """From `exporters train` to a repository that can be served, and the committed models against their sources."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import httpx
 import numpy as np
 import onnx
 import pytest
 import torch
+from click import ClickException
 from click.testing import CliRunner
+from http_rig import gateway_process
 from onnx import TensorProto, helper
 
 from exporters import parity
-from exporters.cli import main
+from exporters.cli import main, promote_published
 from exporters.errors import ParityFailed
 from exporters.families.efficientnet import EfficientNet
 from exporters.graph_config import make_config
@@ -194,3 +199,22 @@ def _row_mixer(factor: float) -> bytes:
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in ("x", "y")]
     graph = helper.make_graph(nodes, "mixer", values[:1], values[1:], tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8).SerializeToString()
+
+
+def test_a_further_version_goes_live_by_itself_when_told_so(quick, tmp_path):
+    repository = tmp_path / "repository"
+    shutil.copytree(quick[0] / "models", repository)
+    train = ["train", "cnn", "--quick", "--repository", str(repository), "--runs", str(tmp_path / "runs")]
+    with gateway_process(repository, tmp_path / "state") as gateway:
+        done = CliRunner().invoke(main, [*train, "--promote", "--url", gateway.admin_url])
+        assert done.exit_code == 0, done.output
+        assert "digits-cnn/2 is live" in done.output
+        state = httpx.get(f"{gateway.url}/v1/models/digits-cnn").json()
+        assert (state["stable"], state["previous"], state["versions"]) == (2, 1, [1, 2])
+
+
+def test_what_cannot_be_promoted_is_published_all_the_same(capsys):
+    with pytest.raises(ClickException, match="Published, and not promoted: No gateway answers"):
+        promote_published(Path("digits-cnn/2"), "http://127.0.0.1:9")
+    promote_published(Path("digits-cnn/1"), "http://127.0.0.1:9")
+    assert "gateways begin with it" in capsys.readouterr().out

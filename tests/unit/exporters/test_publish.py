@@ -1,6 +1,8 @@
 """Versions appear at once and whole, numbered on, or not at all."""
 
 import json
+import os
+import time
 
 import numpy as np
 import onnx
@@ -139,3 +141,13 @@ def test_config_is_read_from_the_graph():
     assert list(config.input[0].dims) == [4]
     assert config.HasField("dynamic_batching")
     assert onnx.load_from_string(graph()).graph.input[0].name == config.input[0].name
+
+
+def test_what_killed_publishers_left_is_swept_once_it_is_old(tmp_path):
+    for name, age_s in (("old", 2 * publish.ABANDONED_S), ("young", 60)):
+        folder = tmp_path / f"{publish.STAGING}echo-{name}"
+        (folder / "echo" / "1").mkdir(parents=True)
+        then_s = time.time() - age_s
+        os.utime(folder, (then_s, then_s))
+    publish.publish(release(), tmp_path)
+    assert [path.name for path in tmp_path.glob(f"{publish.STAGING}*")] == [f"{publish.STAGING}echo-young"]
