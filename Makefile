@@ -41,7 +41,7 @@ serve: .venv/.serve ## start on http://127.0.0.1:8080 with the models in model_r
 test: .venv/.dev ## the whole test suite
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
-test-promises: .venv/.dev ## what users may rely on under overload: minutes of load
+test-promises: .venv/.dev ## what users may rely on: overload, switches, faults, kills; ten minutes
 	@$(BIN)/python -m pytest tests/promises -s
 
 lint: .venv/.dev ## ruff, mypy strict, import rules

@@ -8,16 +8,33 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
+
+IDLE_S = 2.0  # a connection that rested longer is not used again: the server may be closing it this very moment
+
+
+class Reply(NamedTuple):
+    """status 0 stands for a connection that broke; header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str] = MappingProxyType({})
+    body: bytes = b""
+
+
+Judge = Callable[[Reply], str | None]  # what is wrong with a reply
 
 
 @dataclass
 class Outcome:
-    """Seconds from the moment a request was due to its answer, by status; 0 stands for a connection that broke."""
+    """Seconds from the moment a request was due to its answer, by status; and what a judge found wrong."""
 
     offered_s: float
     seconds: dict[int, list[float]] = field(default_factory=dict)
     retry_after: set[str] = field(default_factory=set)
+    wrong: list[str] = field(default_factory=list)
 
     def add(self, status: int, seconds: float) -> None:
         self.seconds.setdefault(status, []).append(seconds)
@@ -34,9 +51,6 @@ class Outcome:
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-IDLE_S = 2.0  # a connection that rested longer is not used again: the server may be closing it this very moment
-
-
 class Caller:
     """One request after another over one connection."""
 
@@ -47,8 +61,7 @@ class Caller:
         self._writer: asyncio.StreamWriter | None = None
         self._answered_s = 0.0
 
-    async def ask(self) -> tuple[int, str]:
-        """The status and Retry-After of the answer; status 0 when the connection breaks."""
+    async def ask(self) -> Reply:
         if time.monotonic() > self._answered_s + IDLE_S:
             self.close()
         try:
@@ -57,12 +70,12 @@ class Caller:
             self._writer.write(self._request)
             head = await self._reader.readuntil(b"\r\n\r\n")
             headers = dict(line.split(": ", 1) for line in head.decode("latin-1").lower().split("\r\n")[1:] if line)
-            await self._reader.readexactly(int(headers["content-length"]))
+            body = await self._reader.readexactly(int(headers["content-length"]))
         except (OSError, asyncio.IncompleteReadError):
             self.close()
-            return 0, ""
+            return Reply(0)
         self._answered_s = time.monotonic()
-        return int(head[9:12]), headers.get("retry-after", "")
+        return Reply(int(head[9:12]), headers, body)
 
     def close(self) -> None:
         if self._writer is not None:
@@ -78,16 +91,25 @@ async def closed_loop(host: str, port: int, request: bytes, *, callers: int, sec
     async def loop() -> None:
         caller = Caller(host, port, request)
         while (started_s := time.monotonic()) < end_s:
-            status, _ = await caller.ask()
-            outcome.add(status, time.monotonic() - started_s)
+            reply = await caller.ask()
+            outcome.add(reply.status, time.monotonic() - started_s)
         caller.close()
 
     await asyncio.gather(*(loop() for _ in range(callers)))
     return outcome
 
 
-async def open_loop(host: str, port: int, request: bytes, *, rate: float, seconds: float, seed: int = 0) -> Outcome:
-    """`rate` requests a second on average for so many seconds, each timed from when it was due."""
+async def open_loop(
+    host: str,
+    port: int,
+    request: bytes,
+    *,
+    rate: float,
+    seconds: float,
+    seed: int = 0,
+    judge: Judge | None = None,
+) -> Outcome:
+    """`rate` requests a second on average for so many seconds, each timed from when it was due, each reply judged."""
     outcome = Outcome(seconds)
     arrivals = random.Random(seed)
     idle: list[Caller] = []
@@ -95,10 +117,12 @@ async def open_loop(host: str, port: int, request: bytes, *, rate: float, second
 
     async def ask(due_s: float) -> None:
         caller = idle.pop() if idle else Caller(host, port, request)
-        status, retry_after = await caller.ask()
-        outcome.add(status, time.monotonic() - due_s)
-        if retry_after:
-            outcome.retry_after.add(retry_after)
+        reply = await caller.ask()
+        outcome.add(reply.status, time.monotonic() - due_s)
+        if "retry-after" in reply.headers:
+            outcome.retry_after.add(reply.headers["retry-after"])
+        if judge is not None and (fault := judge(reply)):
+            outcome.wrong.append(fault)
         idle.append(caller)
 
     started_s = due_s = time.monotonic()
