@@ -92,11 +92,11 @@ def _change(given: dict[str, Any], as_json: bool, online: Any, offline: Any) -> 
 
 
 async def _promoted(parts: Any, model: str, order: dict[str, Any]) -> Any:
-    from serving.ledger import Role  # noqa: PLC0415
     from serving.versions.changes import Promotion  # noqa: PLC0415
 
-    role: Role = "canary" if order["canary"] is not None else "shadow" if order["shadow"] else "stable"
-    promotion = Promotion(model, order["version"], role, order["canary"], order["force"])
+    promotion = Promotion.ordered(
+        model, order["version"], order["canary"], shadow=order["shadow"], force=order["force"]
+    )
     return await _dumped(_seeded(parts, lambda: parts.changes.promote(promotion, order["who"], order["why"])))
 
 

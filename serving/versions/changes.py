@@ -11,14 +11,14 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from serving.errors import ChangeRefused, GateFailed, LedgerUnavailable, ModelNotFound, VersionNotFound
 from serving.ledger import LEASE_S, Canary, Document, Ledger, Percent, Pointers, Record, Role, Summary, Wanted
 from serving.repository.layout import Index, Version
+from serving.timestamp import timestamp
 from serving.verdict import Check, Verdict
 from serving.versions.rollout import Rollout
 from serving.versions.transitions import Author, WayBack, of_model, retreat, want, way_back
@@ -39,6 +39,12 @@ class Promotion:
     role: Role = "stable"
     percent: Percent | None = None
     force: bool = False
+
+    @classmethod
+    def ordered(cls, model: str, version: int | None, canary: Percent | None, *, shadow: bool, force: bool) -> Self:
+        """As an order has it: a canary of so many percent, a shadow, or neither."""
+        role: Role = "canary" if canary is not None else "shadow" if shadow else "stable"
+        return cls(model, version, role, canary, force)
 
 
 class Outcome(BaseModel):
@@ -215,5 +221,5 @@ def _broken(index: Index, model: str, version: int) -> Verdict:
         versions = ", ".join(map(str, index.models[model].versions))
         raise VersionNotFound(f"{model} has no version {version}.", remedy=f"The repository holds {versions}.")
     check = Check(name="files", passed=False, detail=str(problems[0]))
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    now = timestamp(time.time(), "milliseconds")
     return Verdict(model=model, version=version, passed=False, checks=(check,), time=now, digest="")

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +15,7 @@ from serving.repository.contents import check_contents
 from serving.repository.digests import MANIFEST, verify, version_digest
 from serving.repository.layout import Version
 from serving.repository.manifest import read_manifest
+from serving.timestamp import timestamp
 from serving.verdict import Check, Verdict
 from serving.versions.gate import Bars, Findings, judge
 from serving.versions.measurements import Job, Limits, Report
@@ -92,7 +92,7 @@ class Examiner:
             version=candidate.number,
             passed=all(check.passed is not False for check in checks),
             checks=checks,
-            time=datetime.now(UTC).isoformat(timespec="seconds"),
+            time=timestamp(time.time(), "seconds"),
             digest=digest,
             stable=stable.number if stable else None,
         )

@@ -36,6 +36,7 @@ class Reconciler:
         self.settled = False  # whether all that is to answer was tried once
         self.member = f"{socket.gethostname().partition('.')[0]}-{secrets.token_hex(4)}"
         self.index = Index({}, ())
+        self.gateways = 1  # that live, this one among them, as far as is known
         self._repository = repository
         self._ledger = ledger
         self._loader = loader
@@ -45,7 +46,6 @@ class Reconciler:
         self._turn = asyncio.Lock()
         self._news = asyncio.Event()
         self._signature: object = None
-        self.gateways = 1  # that live, this one among them, as far as is known
         self._census_due_s = 0.0
         self._attempts: dict[str, tuple[Wanted, float]] = {}  # and since when each was seen so
         self._tasks: list[asyncio.Task[None]] = []

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from serving.errors import ChangeRefused
 from serving.ledger import Canary, Document, Edit, Pointers, Record, Wanted
+from serving.timestamp import timestamp
 
 MOST_STACKED: Final = 32  # ways back
 MOST_HISTORY: Final = 200  # records
@@ -28,7 +28,7 @@ class Author:
 
     @property
     def time(self) -> str:
-        return datetime.fromtimestamp(self.now_s, UTC).isoformat(timespec="milliseconds")
+        return timestamp(self.now_s, "milliseconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def seeded(firsts: Mapping[str, int]) -> Edit:
 
     def edit(document: Document) -> Document:
         missing = {name: Pointers(stable=version) for name, version in firsts.items() if name not in document.models}
-        return document.model_copy(update={"models": {**document.models, **missing}}) if missing else document
+        return _replaced(document, missing)
 
     return edit
 
@@ -57,7 +57,7 @@ def of_model(model: str, edit: Callable[[Pointers], Pointers]) -> Edit:
         pointers = document.models.get(model)
         if pointers is None:
             raise ChangeRefused(f"The ledger does not know {model} yet.", remedy="Start a gateway on its repository.")
-        return document.model_copy(update={"models": {**document.models, model: edit(pointers)}})
+        return _replaced(document, {model: edit(pointers)})
 
     return edit_document
 
@@ -70,31 +70,20 @@ def want(pointers: Pointers, wanted: Wanted, now_s: float) -> Pointers:
     if wanted.pops:
         _check_unmoved(pointers, WayBack(wanted.leaves or pointers.stable, wanted.version, wanted.pops))
     else:
-        check_free(pointers, wanted.version, now_s)
-    if wanted.role == "stable" and wanted.version == pointers.stable:
-        raise ChangeRefused(f"Version {wanted.version} is stable already.")
-    if wanted.role != "stable" and wanted.version == pointers.stable:
-        raise ChangeRefused(f"Version {wanted.version} is stable: it cannot be on trial.")
+        _check_free(pointers, wanted.version, now_s)
+    if wanted.version == pointers.stable:
+        why = " already" if wanted.role == "stable" else ": it cannot be on trial"
+        raise ChangeRefused(f"Version {wanted.version} is stable{why}.")
     trial = _on_trial(pointers)
     if not wanted.pops and trial not in (None, wanted.version):
         raise ChangeRefused(f"Version {trial} is on trial.", remedy="Promote it or roll back first.")
     return pointers.model_copy(update={"wanted": wanted})
 
 
-def check_free(pointers: Pointers, version: int, now_s: float) -> None:
-    """ChangeRefused while another change goes on."""
-    busy = pointers.wanted
-    if busy is not None and busy.until > now_s:
-        raise ChangeRefused(
-            f"{busy.who} is on the way to {busy.action} version {busy.version}; version {version} must wait.",
-            remedy="Wait for it, or roll back, which ends it.",
-        )
-
-
 def commit(pointers: Pointers, attempt: str, author: Author) -> Pointers:
     """The second phase: the pointer moves. Refused if the attempt was ended meanwhile."""
-    wanted = pointers.wanted
-    if wanted is None or wanted.id != attempt:
+    wanted = _going_on(pointers, attempt)
+    if wanted is None:
         raise _ended()
     changes: dict[str, Any] = {"canary": None, "shadow": None}
     if wanted.role == "canary":
@@ -118,16 +107,15 @@ def commit(pointers: Pointers, attempt: str, author: Author) -> Pointers:
 
 def renew(pointers: Pointers, attempt: str, until: float) -> Pointers:
     """Keeps an attempt that is still loading; one that was ended stays so."""
-    if pointers.wanted is None or pointers.wanted.id != attempt:
+    wanted = _going_on(pointers, attempt)
+    if wanted is None:
         raise _ended()
-    return pointers.model_copy(update={"wanted": pointers.wanted.model_copy(update={"until": until})})
+    return pointers.model_copy(update={"wanted": wanted.model_copy(update={"until": until})})
 
 
 def withdraw(pointers: Pointers, attempt: str) -> Pointers:
     """Ends an attempt that came to nothing. No pointer has moved."""
-    if pointers.wanted is None or pointers.wanted.id != attempt:
-        return pointers
-    return pointers.model_copy(update={"wanted": None})
+    return pointers.model_copy(update={"wanted": None}) if _going_on(pointers, attempt) else pointers
 
 
 def sweep(left: Mapping[str, Wanted]) -> Edit:
@@ -138,7 +126,7 @@ def sweep(left: Mapping[str, Wanted]) -> Edit:
         mended = {
             name: one.model_copy(update={"wanted": None}) for name, one in found.items() if one.wanted == left[name]
         }
-        return document.model_copy(update={"models": {**document.models, **mended}}) if mended else document
+        return _replaced(document, mended)
 
     return edit
 
@@ -171,6 +159,27 @@ def retreat(pointers: Pointers, way: WayBack, author: Author) -> Pointers:
     return _recorded(pointers, changes, record)
 
 
+def _replaced(document: Document, changed: Mapping[str, Pointers]) -> Document:
+    """With these models' pointers; the same document if there are none."""
+    return document.model_copy(update={"models": {**document.models, **changed}}) if changed else document
+
+
+def _check_free(pointers: Pointers, version: int, now_s: float) -> None:
+    """ChangeRefused while another change goes on."""
+    busy = pointers.wanted
+    if busy is not None and busy.until > now_s:
+        raise ChangeRefused(
+            f"{busy.who} is on the way to {busy.action} version {busy.version}; version {version} must wait.",
+            remedy="Wait for it, or roll back, which ends it.",
+        )
+
+
+def _going_on(pointers: Pointers, attempt: str) -> Wanted | None:
+    """The attempt; None if it was ended."""
+    wanted = pointers.wanted
+    return wanted if wanted is not None and wanted.id == attempt else None
+
+
 def _check_unmoved(pointers: Pointers, way: WayBack) -> None:
     found = pointers.stable if way.pops else _forward(pointers)
     if found != way.from_ or way_back(pointers, way.to, ()) != way:
@@ -197,10 +206,6 @@ def _on_trial(pointers: Pointers) -> int | None:
     return pointers.canary.version if pointers.canary else pointers.shadow
 
 
-def _recorded(
-    pointers: Pointers,
-    changes: Mapping[str, Any],
-    record: Record,
-) -> Pointers:
+def _recorded(pointers: Pointers, changes: Mapping[str, Any], record: Record) -> Pointers:
     history = (*pointers.history, record)[-MOST_HISTORY:]
     return pointers.model_copy(update={**changes, "wanted": None, "history": history})

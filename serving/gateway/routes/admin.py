@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from serving.errors import Forbidden, MediaTypeUnsupported
 from serving.gateway.access import needs
 from serving.gateway.http import caller_of
-from serving.ledger import Number, Percent, Record, Role
+from serving.ledger import Number, Percent, Record
 from serving.telemetry import Meters
 from serving.verdict import Verdict
 from serving.versions.catalog import ModelList
@@ -99,8 +99,7 @@ def changes_router(changes: Changes) -> APIRouter:
 
     @router.post("/promote", summary="Through the gate, onto all gateways, then live", **order)
     async def promote(model: str, given: PromoteOrder, request: Request) -> Outcome:
-        role: Role = "canary" if given.canary is not None else "shadow" if given.shadow else "stable"
-        promotion = Promotion(model, given.version, role, given.canary, given.force)
+        promotion = Promotion.ordered(model, given.version, given.canary, shadow=given.shadow, force=given.force)
         return await changes.promote(promotion, _who(request, given), given.why)
 
     @router.post("/canary", summary="Through the gate, then a share of the requests", **order)

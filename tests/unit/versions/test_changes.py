@@ -17,17 +17,6 @@ from serving.versions.changes import Promotion
 from serving.versions.transitions import of_model
 
 
-@pytest.fixture
-def root(tmp_path):
-    publish(tmp_path / "models", (1, 2, 3))
-    return tmp_path / "models"
-
-
-@pytest.fixture
-def state(tmp_path):
-    return tmp_path / "state"
-
-
 def promote(rig, version=None, role="stable", **given):
     return rig.changes.promote(Promotion(MODEL, version, role, **given), "ada", "because")
 

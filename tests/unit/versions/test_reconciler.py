@@ -21,17 +21,6 @@ from serving.versions.router import Target
 from serving.versions.transitions import of_model, seeded
 
 
-@pytest.fixture
-def root(tmp_path):
-    publish(tmp_path / "models", (1, 2, 3))
-    return tmp_path / "models"
-
-
-@pytest.fixture
-def state(tmp_path):
-    return tmp_path / "state"
-
-
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch):
     monkeypatch.setattr(reconcilers, "RESCAN_S", 0.05)
