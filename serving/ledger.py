@@ -7,6 +7,7 @@ ledger is one file in `serving/ledgers/`; what pointers may do is in versions/tr
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -82,13 +83,18 @@ class Record(_Part):
 
 
 class Pointers(_Part):
-    """Who is live of one model. `stack`: the stables before this one, the next way back last."""
+    """Who is live of one model. `stack`: the stables before this one, the next way back last.
+
+    unloaded: out of service until it is loaded, which `loads` counts: then gateways forget what failed, and try anew.
+    """
 
     stable: Number
     stack: tuple[Number, ...] = ()
     canary: Canary | None = None
     shadow: Number | None = None
     wanted: Wanted | None = None
+    unloaded: bool = Field(default=False, exclude_if=operator.not_)  # unsaid where it never was, as in older documents
+    loads: int = Field(default=0, exclude_if=operator.not_)
     history: tuple[Record, ...] = ()
 
     @property

@@ -20,7 +20,8 @@ def models_text(listing: Row) -> str:
     """What `tidegate models` prints."""
     columns = ("name", "task", "versions", "stable", "canary", "shadow", "previous", "ready")
     heads = [column.upper() for column in columns]
-    return table([heads, *([_cell(row[column]) for column in columns] for row in listing["models"])])
+    rows = [row | {"ready": "unloaded"} if row.get("unloaded") else row for row in listing["models"]]
+    return table([heads, *([_cell(row[column]) for column in columns] for row in rows)])
 
 
 def verdict_text(verdict: Row) -> str:
@@ -40,13 +41,8 @@ def verdict_text(verdict: Row) -> str:
 
 def outcome_text(outcome: Row) -> str:
     """A change, in a few lines."""
-    trial = ""
-    if outcome["canary"]:
-        trial = f", version {outcome['canary']['version']} gets {outcome['canary']['percent']:g} %"
-    elif outcome["shadow"]:
-        trial = f", version {outcome['shadow']} gets copies"
-    lines = [f"{outcome['model']}: {outcome['action']} {outcome['from']} -> {outcome['to']}. "
-             f"Stable is {outcome['stable']}{trial}."]  # fmt: skip
+    moved = f" {_cell(outcome['from'])} -> {_cell(outcome['to'])}" if outcome["from"] or outcome["to"] else ""
+    lines = [f"{outcome['model']}: {outcome['action']}{moved or ' changes nothing'}. {_standing(outcome)}."]
     if outcome["cold"]:
         lines.append("It had to be loaded first.")
     if outcome["late"]:
@@ -56,11 +52,30 @@ def outcome_text(outcome: Row) -> str:
         lines.append(f"{gateways} after {outcome['seconds']:.2f} s.")
     else:
         lines.append("No gateway runs on this state; the next one starts so.")
-    if trial:
-        lines.append(f"The way back: tidegate rollback {outcome['model']} ({outcome['stable']} stays stable).")
-    elif outcome["previous"]:
-        lines.append(f"The way back: tidegate rollback {outcome['model']} (to {outcome['previous']}).")
+    if way := _way_back(outcome):
+        lines.append(f"The way back: {way}.")
     return "\n".join(lines)
+
+
+def _standing(outcome: Row) -> str:
+    """Who is live after a change."""
+    if outcome["action"] == "unload":
+        return f"Out of service; {outcome['stable']} stays stable"
+    trial = ""
+    if outcome["canary"]:
+        trial = f", version {outcome['canary']['version']} gets {outcome['canary']['percent']:g} %"
+    elif outcome["shadow"]:
+        trial = f", version {outcome['shadow']} gets copies"
+    return f"Stable is {outcome['stable']}{trial}"
+
+
+def _way_back(outcome: Row) -> str:
+    """What undoes it, if anything does."""
+    if outcome["action"] == "unload":
+        return f"POST /admin/models/{outcome['model']}/load"
+    if outcome["canary"] or outcome["shadow"]:
+        return f"tidegate rollback {outcome['model']} ({outcome['stable']} stays stable)"
+    return f"tidegate rollback {outcome['model']} (to {outcome['previous']})" if outcome["previous"] else ""
 
 
 def history_text(records: Sequence[Row]) -> str:

@@ -26,7 +26,10 @@ class Shadow(BaseModel):
 
 
 class ModelState(BaseModel):
-    """One model. `card` is its live version's: metrics, data, licence, digests; None for a plain Triton model."""
+    """One model. unloaded: by an operator's order, so that nothing answers.
+
+    `card` is its live version's: metrics, data, licence, digests; None for a plain Triton model.
+    """
 
     name: str
     task: str | None
@@ -36,6 +39,7 @@ class ModelState(BaseModel):
     canary: Canary | None = None
     shadow: Shadow | None = None
     ready: bool
+    unloaded: bool
     card: dict[str, Any] | None
 
 
@@ -69,6 +73,7 @@ def _model(model: Model, pointers: Pointers | None, serving: Mapping[str, int | 
         canary=pointers.canary,
         shadow=_shadow(pointers.shadow, tallies(model.name, pointers.shadow)) if pointers.shadow else None,
         ready=serving.get(model.name) == pointers.stable,
+        unloaded=pointers.unloaded,
         card=_card(live) if live else None,
     )
 

@@ -1,4 +1,4 @@
-"""What operators ask for: check, promote, canary, shadow, rollback, history. The edits themselves are transitions.py's.
+"""What operators ask for: check, promote, canary, shadow, rollback, unload, load, history. The edits: transitions.py.
 
 A promotion: the gate, then `want`, then all gateways load, then `commit`; nothing has moved until then, and whatever
 goes wrong before ends with nothing moved. A rollback to a version that is loaded is one edit.
@@ -15,13 +15,13 @@ from typing import Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serving.errors import ChangeRefused, GateFailed, LedgerUnavailable, ModelNotFound, VersionNotFound
-from serving.ledger import LEASE_S, Canary, Document, Ledger, Percent, Pointers, Record, Role, Summary, Wanted
+from serving.errors import ChangeRefused, LedgerUnavailable, ModelNotFound
+from serving.ledger import LEASE_S, Canary, Document, Ledger, Percent, Pointers, Record, Role, Wanted
 from serving.repository.layout import Index, Version
-from serving.timestamp import timestamp
-from serving.verdict import Check, Verdict
+from serving.verdict import Verdict
+from serving.versions.refusals import absent, broken, judged
 from serving.versions.rollout import Rollout
-from serving.versions.transitions import Author, WayBack, of_model, retreat, want, way_back
+from serving.versions.transitions import Author, WayBack, load, of_model, retreat, unload, want, way_back
 
 
 class Gatekeeper(Protocol):
@@ -50,6 +50,7 @@ class Promotion:
 class Outcome(BaseModel):
     """A change that was made. cold: a version had to be loaded first. gateways: how many follow; late: who does not.
 
+    from and to: of its record; both None where there was nothing to change.
     seconds: from the call on, all gateways that are not late serving.
     """
 
@@ -103,7 +104,7 @@ class Changes:
         wanted = _attempt(promotion, version, who, why)
         want(pointers, wanted, time.time())  # what will be refused anyway is refused before the gate takes its time
         verdict = await self.check(promotion.model, version)
-        summary = _judged(verdict, promotion.force)
+        summary = judged(verdict, promotion.force)
         cold = await self._rollout.cold(promotion.model, version)
         wanted = wanted.model_copy(update={"verdict": summary, "until": time.time() + LEASE_S})
         document = await self._rollout.make(promotion.model, wanted)
@@ -132,6 +133,35 @@ class Changes:
             document = await self._retreat(model, way, who, why)
         return await self._outcome(document, model, started_s, cold=cold)
 
+    async def unload(self, model: str, who: str, why: str) -> Outcome:
+        """Out of service at all gateways, with nothing on trial; what is being answered ends. ModelNotFound."""
+        started_s = time.monotonic()
+        if model not in (await self._ledger.read()).models:
+            await self._refresh()  # published just now
+        self._known(await self._ledger.read(), model)
+        author = Author(who, why, time.time())
+        nothing = Record(time=author.time, action="unload", who=who)
+        document, made = await self._edited(model, lambda pointers: unload(pointers, author))
+        return await self._outcome(document, model, started_s, cold=False, made=made or nothing)
+
+    async def load(self, model: str, who: str, why: str) -> Outcome:
+        """Back in service, once all gateways have the stable version; what failed before is tried at once.
+
+        ModelNotFound when the repository does not hold the model. LoadFailed: gateways go on trying. ChangeRefused: it
+        was unloaded meanwhile.
+        """
+        started_s = time.monotonic()
+        index = await self._refresh()
+        if model not in index.models:
+            raise absent(index, model)
+        stable = self._known(await self._ledger.read(), model).stable
+        author = Author(who, why, time.time())
+        cold = await self._rollout.cold(model, stable)
+        nothing = Record(time=author.time, action="load", who=who)
+        document, made = await self._edited(model, lambda pointers: load(pointers, author, anew=cold))
+        await self._rollout.ready(model, document)
+        return await self._outcome(document, model, started_s, cold=cold, made=made or nothing)
+
     async def history(self, model: str) -> tuple[Record, ...]:
         """The changes that were made, the oldest first. ModelNotFound."""
         return self._known(await self._ledger.read(), model).history
@@ -153,7 +183,7 @@ class Changes:
         known = index.models.get(model)
         candidate = known.versions.get(version) if known else None
         if known is None or candidate is None:
-            return _broken(index, model, version)
+            return broken(index, model, version)
         stable = known.versions.get(pointers.stable) if pointers else None
         return await self._gate.examine(candidate, stable if stable is not candidate else None)
 
@@ -162,11 +192,30 @@ class Changes:
             of_model(model, lambda pointers: retreat(pointers, way, Author(who, why, time.time())))
         )
 
+    async def _edited(self, model: str, edit: Callable[[Pointers], Pointers]) -> tuple[Document, Record | None]:
+        """What stands then, and the record that was made, if one was: what is newest may be of somebody else."""
+        made: Record | None = None
+
+        def keep(pointers: Pointers) -> Pointers:
+            nonlocal made
+            edited = edit(pointers)
+            made = edited.history[-1] if edited.history != pointers.history else None
+            return edited
+
+        return await self._ledger.change(of_model(model, keep)), made
+
     async def _outcome(
-        self, document: Document, model: str, started_s: float, *, cold: bool, verdict: Verdict | None = None
+        self,
+        document: Document,
+        model: str,
+        started_s: float,
+        *,
+        cold: bool,
+        made: Record | None = None,
+        verdict: Verdict | None = None,
     ) -> Outcome:
         pointers = document.models[model]
-        made = pointers.history[-1]
+        made = made or pointers.history[-1]
         gateways, late = await self._rollout.followed(document, model)
         return Outcome(
             model=model,
@@ -196,30 +245,3 @@ def _attempt(promotion: Promotion, version: int, who: str, why: str) -> Wanted:
         why=why,
         until=time.time() + LEASE_S,
     )
-
-
-def _judged(verdict: Verdict, force: bool) -> Summary:
-    """GateFailed unless the version passed, or is forced through where that may be."""
-    if verdict.passed:
-        return Summary(passed=True)
-    failed = verdict.failed()
-    if force and verdict.may_be_forced:
-        return Summary(passed=False, failed=failed, forced=True)
-    why = next(check.detail for check in verdict.checks if check.passed is False)
-    remedy = "Mend it and publish another version." if force or not verdict.may_be_forced else "--force overrules this."
-    detail = f"{verdict.model}/{verdict.version} failed {', '.join(failed)}: {why.rstrip('.')}."
-    raise GateFailed(detail, remedy=remedy, extension={"verdict": verdict.model_dump(mode="json")})
-
-
-def _broken(index: Index, model: str, version: int) -> Verdict:
-    """The verdict of a version that could not even be read; ModelNotFound or VersionNotFound if there is none."""
-    place = f"{model}/{version}"
-    problems = [one for one in index.problems if one.file == place or one.file.startswith((f"{place}/", f"{model}."))]
-    if not problems:
-        if model not in index.models:
-            raise ModelNotFound("There is no model of that name.", remedy="`tidegate models` lists them.")
-        versions = ", ".join(map(str, index.models[model].versions))
-        raise VersionNotFound(f"{model} has no version {version}.", remedy=f"The repository holds {versions}.")
-    check = Check(name="files", passed=False, detail=str(problems[0]))
-    now = timestamp(time.time(), "milliseconds")
-    return Verdict(model=model, version=version, passed=False, checks=(check,), time=now, digest="")

@@ -75,8 +75,8 @@ class Keeper:
         self._wake.set()
 
     async def load_stable(self) -> None:
-        """Loads the version that shall answer, if it is not there."""
-        if self.pointers.stable not in self._residents:
+        """Loads the version that shall answer, if there is one and it is not there."""
+        if not self.pointers.unloaded and self.pointers.stable not in self._residents:
             await self._load(self.pointers.stable)
 
     def start(self) -> None:
@@ -124,6 +124,7 @@ class Keeper:
         return max(0.05, min(waits) - time.monotonic()) if waits else None
 
     async def _load(self, number: int) -> None:
+        attempt = self._attempt(self.pointers)
         try:
             async with self._turn:
                 version = self.model.versions.get(number)
@@ -132,10 +133,10 @@ class Keeper:
                     raise RepositoryInvalid(f"{self.model.name}/{number}", "", expected, remedy="Publish it again.")
                 resident = await self._loader.load(version, quietly=self._task is not None)
         except TidegateError as error:
-            self._fail(number, str(error))
+            self._fail(number, str(error), attempt)
         except Exception:
             log.exception("%s/%d cannot be loaded", self.model.name, number)
-            self._fail(number, "It met a bug while it was loaded; the log has it.")
+            self._fail(number, "It met a bug while it was loaded; the log has it.", attempt)
         else:
             log.info("%s is ready", resident.version.name)
             self.failures.pop(number, None)
@@ -143,7 +144,12 @@ class Keeper:
             self._route()
             self._changed()
 
-    def _fail(self, number: int, reason: str) -> None:
+    def _fail(self, number: int, reason: str, attempt: tuple[object, ...]) -> None:
+        if attempt != self._attempt(self.pointers):
+            log.error(
+                "%s/%d is not ready: %s If it is still wanted, it is tried anew.", self.model.name, number, reason
+            )
+            return  # somebody asked meanwhile, maybe after mending it
         tries = self.failures[number].tries + 1 if number in self.failures else 0
         pause_s = RETRY_S[min(tries, len(RETRY_S) - 1)]
         self.failures[number] = Failure(reason, tries, time.monotonic() + pause_s)
@@ -168,9 +174,10 @@ class Keeper:
 
     def _route(self) -> None:
         """Routes as the pointers say, as far as the versions are loaded; a stable one that is not yet here leaves the
-        place to the one that answers already.
+        place to the one that answers already. Nowhere while the model is unloaded.
         """
-        residents, pointers = self._residents, self.pointers
+        pointers = self.pointers
+        residents = {} if pointers.unloaded else self._residents
         before = self._serving
         if before is not None and residents.get(before.version.number) is not before:
             before = None
@@ -188,9 +195,10 @@ class Keeper:
                 percent=pointers.canary.percent if pointers.canary else 0.0,
                 shadow=residents.get(pointers.shadow) if pointers.shadow else None,
                 residents=dict(residents),
+                unloaded=pointers.unloaded,
             ),
         )
 
     @staticmethod
-    def _attempt(pointers: Pointers) -> tuple[int, str]:
-        return pointers.stable, pointers.wanted.id if pointers.wanted else ""
+    def _attempt(pointers: Pointers) -> tuple[object, ...]:
+        return pointers.stable, pointers.unloaded, pointers.loads, pointers.wanted.id if pointers.wanted else ""

@@ -1,6 +1,7 @@
 """What to load or unload next, as a pure decision. Up before down: nothing is let go while its place is still empty.
 
-Resident of a model are its stable version, the next way back, and at most one candidate.
+Resident of a model are its stable version, the next way back, and at most one candidate; of one that is unloaded, only
+a version that shall put it back in service.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Step = Load | Unload
 
 def wanted_versions(pointers: Pointers) -> tuple[int, ...]:
     """The versions that shall be resident, the most urgent first: stable, candidate, way back."""
-    found = (pointers.stable, pointers.candidate, pointers.previous)
+    found = (pointers.candidate,) if pointers.unloaded else (pointers.stable, pointers.candidate, pointers.previous)
     return tuple(dict.fromkeys(version for version in found if version is not None))
 
 

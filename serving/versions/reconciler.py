@@ -21,6 +21,7 @@ from serving.repository.layout import Index, scan, signature
 from serving.versions.catalog import ModelList, Tallies, describe
 from serving.versions.keeper import Keeper
 from serving.versions.loader import Loader
+from serving.versions.policy import wanted_versions
 from serving.versions.router import Router
 from serving.versions.transitions import seeded, sweep
 
@@ -144,10 +145,12 @@ class Reconciler:
         self.index = index
 
     def _unread(self, document: Document) -> bool:
-        """Whether a version is wanted that the index does not hold."""
+        """Whether a version is wanted that the index does not hold, or a model shall be loaded that may be mended."""
         wanted = ((name, pointers.wanted.version) for name, pointers in document.models.items() if pointers.wanted)
-        models = self.index.models
-        return any(name not in models or version not in models[name].versions for name, version in wanted)
+        models, known = self.index.models, self._document.models
+        return any(name not in models or version not in models[name].versions for name, version in wanted) or any(
+            name in known and pointers.loads != known[name].loads for name, pointers in document.models.items()
+        )
 
     async def _seeded(self, document: Document) -> Document:
         """The document with pointers for each model; the same one while the ledger cannot be reached."""
@@ -179,9 +182,9 @@ class Reconciler:
         """What this gateway follows and has loaded, for those who wait for it."""
         known = self._document.models
         unknown = {
-            name: {pointers.wanted.version: "This gateway's repository does not hold the model."}
+            name: dict.fromkeys(wanted_versions(pointers), "This gateway's repository does not hold the model.")
             for name, pointers in known.items()
-            if pointers.wanted and name not in self._keepers
+            if name not in self._keepers
         }
         failed = {
             name: {version: failure.reason for version, failure in keeper.failures.items()}

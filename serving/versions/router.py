@@ -6,9 +6,12 @@ import hashlib
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from serving.errors import ModelAmbiguous, ModelNotFound, ModelNotReady, TaskMismatch, VersionNotFound
 from serving.versions.resident import Resident
+
+LOAD: Final = "POST /admin/models/{}/load"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Target:
 class Route:
     """Where requests of a model go. `task` is None for a plain Triton model; `stable` while it is not loaded.
 
-    residents: all that can be asked for by number.
+    residents: all that can be asked for by number. unloaded: somebody said so.
     """
 
     task: str | None
@@ -37,6 +40,7 @@ class Route:
     percent: float = 0.0
     shadow: Resident | None = None
     residents: Mapping[int, Resident] = field(default_factory=dict)
+    unloaded: bool = False
 
 
 class Router:
@@ -73,6 +77,8 @@ class Router:
         if verb is not None and route.task != verb:
             does = f"does {route.task}" if route.task else "is reached over /v2"
             raise TaskMismatch(f"{name} {does}, not {verb}.", remedy=self._choices(verb))
+        if route.unloaded:
+            raise ModelNotReady(f"{name} was unloaded.", remedy=f"Its operator can load it: {LOAD.format(name)}.")
         if route.stable is None:
             raise ModelNotReady(f"{name} has no version loaded.", remedy="Its operator finds the reason in the log.")
         if target.version is not None or target.label is not None:

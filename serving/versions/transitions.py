@@ -1,7 +1,8 @@
 """What pointers may do: pure edits of one model's pointers. Each refuses what would lose or mix anything.
 
 A promotion is two of them, `want` and `commit`, with the loading on all gateways between. A way back is one, `retreat`,
-while its target is loaded, and else the same two.
+while its target is loaded, and else the same two. `unload` takes the model out of service; `load`, or the promotion of
+another version, puts it back.
 """
 
 from __future__ import annotations
@@ -65,15 +66,19 @@ def of_model(model: str, edit: Callable[[Pointers], Pointers]) -> Edit:
 def want(pointers: Pointers, wanted: Wanted, now_s: float) -> Pointers:
     """The first phase. Refused while another change goes on, or another version is on trial.
 
-    A way back ends whatever goes on, and is refused if the pointers moved since it was found.
+    A way back ends whatever goes on, and is refused if the pointers moved since it was found. A model that is unloaded
+    only gets another stable version.
     """
+    if pointers.unloaded and wanted.role != "stable":
+        raise _out_of_service()
     if wanted.pops:
         _check_unmoved(pointers, WayBack(wanted.leaves or pointers.stable, wanted.version, wanted.pops))
     else:
         _check_free(pointers, wanted.version, now_s)
     if wanted.version == pointers.stable:
         why = " already" if wanted.role == "stable" else ": it cannot be on trial"
-        raise ChangeRefused(f"Version {wanted.version} is stable{why}.")
+        remedy = "Load the model: it is unloaded." if pointers.unloaded else ""
+        raise ChangeRefused(f"Version {wanted.version} is stable{why}.", remedy=remedy)
     trial = _on_trial(pointers)
     if not wanted.pops and trial not in (None, wanted.version):
         raise ChangeRefused(f"Version {trial} is on trial.", remedy="Promote it or roll back first.")
@@ -85,7 +90,7 @@ def commit(pointers: Pointers, attempt: str, author: Author) -> Pointers:
     wanted = _going_on(pointers, attempt)
     if wanted is None:
         raise _ended()
-    changes: dict[str, Any] = {"canary": None, "shadow": None}
+    changes: dict[str, Any] = {"canary": None, "shadow": None, "unloaded": False}
     if wanted.role == "canary":
         changes["canary"] = Canary(version=wanted.version, percent=wanted.percent or 1)
     elif wanted.role == "shadow":
@@ -95,7 +100,7 @@ def commit(pointers: Pointers, attempt: str, author: Author) -> Pointers:
     record = Record(
         time=author.time,
         action=wanted.action,
-        from_=pointers.stable,
+        from_=None if pointers.unloaded else pointers.stable,
         to=wanted.version,
         percent=wanted.percent,
         who=author.who,
@@ -133,6 +138,8 @@ def sweep(left: Mapping[str, Wanted]) -> Edit:
 
 def way_back(pointers: Pointers, to: int | None, versions: Sequence[int]) -> WayBack:
     """What a rollback would do. versions: those that could be promoted instead, where there is no way back."""
+    if pointers.unloaded:
+        raise _out_of_service()
     dropped = _forward(pointers)
     if dropped is not None and to in (None, pointers.stable):
         return WayBack(dropped, pointers.stable, 0)
@@ -157,6 +164,26 @@ def retreat(pointers: Pointers, way: WayBack, author: Author) -> Pointers:
         changes |= {"stable": way.to, "stack": _moved_stack(pointers, way.pops)}
     record = Record(time=author.time, action="rollback", from_=way.from_, to=way.to, who=author.who, why=author.why)
     return _recorded(pointers, changes, record)
+
+
+def unload(pointers: Pointers, author: Author) -> Pointers:
+    """Out of service, with an end to what is on trial or under way. Where nothing is left to end, nothing changes."""
+    ended = pointers.candidate if pointers.unloaded else pointers.stable
+    if ended is None:
+        return pointers
+    record = Record(time=author.time, action="unload", from_=ended, who=author.who, why=author.why)
+    return _recorded(pointers, {"canary": None, "shadow": None, "unloaded": True}, record)
+
+
+def load(pointers: Pointers, author: Author, *, anew: bool) -> Pointers:
+    """Back into service as it was; what is under way goes on. anew: gateways shall try what failed again, even if the
+    model is in service, and else nothing changes.
+    """
+    loads = pointers.loads + 1
+    if not pointers.unloaded:
+        return pointers.model_copy(update={"loads": loads}) if anew else pointers
+    record = Record(time=author.time, action="load", to=pointers.stable, who=author.who, why=author.why)
+    return _recorded(pointers, {"unloaded": False, "loads": loads, "wanted": pointers.wanted}, record)
 
 
 def _replaced(document: Document, changed: Mapping[str, Pointers]) -> Document:
@@ -198,6 +225,10 @@ def _ended() -> ChangeRefused:
     return ChangeRefused("The change was ended by someone else before it was made.", remedy="See the history.")
 
 
+def _out_of_service() -> ChangeRefused:
+    return ChangeRefused("The model is unloaded.", remedy="Load it first, or promote another version.")
+
+
 def _moved_stack(pointers: Pointers, pops: int) -> tuple[int, ...]:
     return pointers.stack[:-pops] if pops else (*pointers.stack, pointers.stable)[-MOST_STACKED:]
 
@@ -208,4 +239,4 @@ def _on_trial(pointers: Pointers) -> int | None:
 
 def _recorded(pointers: Pointers, changes: Mapping[str, Any], record: Record) -> Pointers:
     history = (*pointers.history, record)[-MOST_HISTORY:]
-    return pointers.model_copy(update={**changes, "wanted": None, "history": history})
+    return pointers.model_copy(update={"wanted": None, **changes, "history": history})

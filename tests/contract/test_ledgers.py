@@ -136,6 +136,20 @@ def test_an_edit_that_changes_nothing_writes_nothing(another):
     using(another, edit)
 
 
+def test_what_is_out_of_service_is_read_so_and_other_models_say_nothing_of_it(another):
+    out = Pointers(stable=2, stack=(1,), unloaded=True, loads=3)
+
+    async def edit(ledger):
+        return await ledger.change(
+            lambda found: found.model_copy(update={"models": {"a": out, "b": Pointers(stable=1)}})
+        )
+
+    [made] = using(another, edit)
+    assert using(another, read) == [made]
+    assert made.models["a"] == out
+    assert made.model_dump_json().count("loaded") == made.model_dump_json().count("loads") == 1
+
+
 def test_what_an_edit_raises_is_raised_and_nothing_is_changed(another):
     class Refused(Exception):
         pass

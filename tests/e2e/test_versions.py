@@ -284,7 +284,7 @@ def test_of_an_unknown_model_every_route_says_so(tmp_path):
 
     async def main():
         async with desk(tmp_path) as at:
-            for verb in ("check", "promote", "canary", "shadow", "rollback"):
+            for verb in ("check", "promote", "canary", "shadow", "rollback", "load", "unload"):
                 answer = await at.post(verb, model="nobody", **bodies.get(verb, {}))
                 assert (answer.status_code, answer.json()["code"]) == (404, "model_not_found"), verb
             for what in ("history", "verdicts"):
@@ -315,6 +315,11 @@ def test_of_an_unknown_model_every_route_says_so(tmp_path):
         ("shadow", '{"version": 2, "percent": 5}'),
         ("rollback", '{"to": 0}'),
         ("rollback", '{"version": 1}'),
+        ("load", '{"version": 1}'),
+        ("load", '{"who": "two\\nlines"}'),
+        ("load", ""),
+        ("unload", '{"why": 1}'),
+        ("unload", "null"),
         ("rollback", "null"),
         ("rollback", ""),
     ],
@@ -348,7 +353,7 @@ def test_orders_that_cannot_be_understood_are_422_and_change_nothing(tmp_path, v
 def test_web_pages_give_no_orders(tmp_path, headers, status, code):
     async def main():
         async with desk(tmp_path) as at:
-            for verb in ("check", "promote", "canary", "shadow", "rollback"):
+            for verb in ("check", "promote", "canary", "shadow", "rollback", "load", "unload"):
                 path = f"/admin/models/colours/{verb}"
                 answer = await at.admin.post(path, content=b'{"version": 2}', headers=headers)
                 assert (answer.status_code, answer.json()["code"]) == (status, code), verb
@@ -382,6 +387,7 @@ def test_models_show_who_is_live_on_both_ports(tmp_path):
                 "canary": {"version": 3, "percent": 2.5},
                 "shadow": None,
                 "ready": True,
+                "unloaded": False,
             }
 
     asyncio.run(main())
@@ -390,7 +396,7 @@ def test_models_show_who_is_live_on_both_ports(tmp_path):
 def test_orders_stand_at_no_public_port(tmp_path):
     async def main():
         async with desk(tmp_path) as at:
-            for verb in ("check", "promote", "rollback"):
+            for verb in ("check", "promote", "rollback", "load", "unload"):
                 answer = await at.live.client.post(f"/admin/models/colours/{verb}", json={"version": 2})
                 assert answer.status_code == 404
 
@@ -415,5 +421,110 @@ def test_requests_during_switches_never_fail_and_are_never_mixed(tmp_path):
             await asyncio.gather(*asking)
             assert set(seen) == {1, 2}
             assert at.engine.most <= 3
+
+    asyncio.run(main())
+
+
+# Out of service, and back
+
+
+def test_a_model_is_taken_out_of_service_and_back_under_traffic(tmp_path):
+    async def main():
+        async with desk(tmp_path) as at:
+            done = asyncio.Event()
+            seen: list[tuple[int, str | None]] = []
+
+            async def ask() -> None:
+                while not done.is_set():
+                    answer = await at.live.classify()
+                    seen.append((answer.status_code, answer.json().get("code")))
+                    await asyncio.sleep(0)
+
+            asking = [asyncio.create_task(ask()) for _ in range(4)]
+            for _ in range(3):
+                out = await at.ok("unload", who="ada", why="it melts")
+                assert (out["action"], out["from"], out["to"], out["stable"], out["late"]) == ("unload", 1, None, 1, [])
+                answer = await at.live.classify()
+                problem = answer.json()
+                assert (answer.status_code, problem["code"]) == (503, "model_not_ready"), "from the answer on"
+                assert "retry-after" in answer.headers
+                assert problem["detail"] == "colours was unloaded."
+                assert "/admin/models/colours/load" in problem["remedy"]
+                listed = await at.listed()
+                assert (listed["stable"], listed["ready"], listed["unloaded"]) == (1, False, True)
+                back = await at.ok("load", who="bea")
+                assert (back["action"], back["from"], back["to"], back["stable"]) == ("load", None, 1, 1)
+                assert await at.version() == 1, "from the answer on"
+            done.set()
+            await asyncio.gather(*asking)
+            assert set(seen) == {(200, None), (503, "model_not_ready")}
+            history = (await at.get("history")).json()
+            assert [(one["action"], one["from"], one["to"], one["who"], one["why"]) for one in history] == [
+                ("unload", 1, None, "ada", "it melts"),
+                ("load", None, 1, "bea", ""),
+            ] * 3
+
+    asyncio.run(main())
+
+
+def test_what_is_being_answered_is_answered(tmp_path):
+    async def main():
+        async with desk(tmp_path) as at:
+            at.engine.gate.clear()
+            asking = asyncio.create_task(at.live.classify())
+            await until(lambda: at.engine.runs, "it runs")
+            await at.ok("unload")
+            await asyncio.sleep(0.05)
+            assert "colours/1" in at.engine.loaded, "a lease holds it"
+            at.engine.gate.set()
+            assert (await asking).status_code == 200
+            await until(lambda: at.engine.loaded == {"double/1"}, "then it is let go, and nothing else is")
+
+    asyncio.run(main())
+
+
+def test_other_models_answer_on(tmp_path):
+    async def main():
+        async with desk(tmp_path) as at:
+            await at.ok("unload")
+            body = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1]}]}
+            assert (await at.live.client.post("/v2/models/double/infer", json=body)).status_code == 200
+            assert (await at.live.client.get("/readyz")).status_code == 200
+
+    asyncio.run(main())
+
+
+def test_a_restart_keeps_it_out_of_service(tmp_path):
+    async def main():
+        async with desk(tmp_path) as at:
+            await at.ok("promote", version=2)
+            await at.ok("unload")
+        async with serving(tmp_path, engine := TellingEngine()) as live:
+            assert (await live.classify()).json()["code"] == "model_not_ready"
+            assert engine.tried == ["double/1"]
+            async with httpx.AsyncClient(base_url=live.admin_url, timeout=PATIENCE_S) as admin:
+                assert (await admin.post("/admin/models/colours/load", json={})).json()["stable"] == 2
+            assert (await live.classify()).headers["tidegate-version"] == "2"
+
+    asyncio.run(main())
+
+
+def test_while_unloaded_only_a_promotion_or_a_load_goes(tmp_path):
+    async def main():
+        async with desk(tmp_path) as at:
+            await at.ok("promote", version=2)
+            await at.ok("unload")
+            for verb, body in {"canary": {"version": 3}, "shadow": {"version": 3}, "rollback": {}}.items():
+                answer = await at.post(verb, **body)
+                assert (answer.status_code, answer.json()["code"]) == (409, "change_refused"), verb
+                assert "Load it first" in answer.json()["remedy"], verb
+            at.engine.failing.add("colours/2")
+            answer = await at.post("load")
+            assert (answer.status_code, answer.json()["code"]) == (409, "load_failed")
+            assert "told to" in answer.json()["detail"]
+            await at.ok("unload")
+            promoted = await at.ok("promote", version=3)
+            assert (promoted["from"], promoted["to"], promoted["previous"]) == (None, 3, 2)
+            assert await at.version() == 3
 
     asyncio.run(main())

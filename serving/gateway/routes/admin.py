@@ -71,6 +71,10 @@ class RollbackOrder(_Said):
     live: Number | None = None
 
 
+class ServiceOrder(_Said):
+    """To take a model out of service, or back into it."""
+
+
 def admin_router(models: Callable[[], ModelList], meters: Meters) -> APIRouter:
     """What is, to be read."""
     router = APIRouter()
@@ -124,7 +128,20 @@ def changes_router(changes: Changes) -> APIRouter:
     async def verdicts(model: str) -> list[Verdict]:
         return list(await changes.verdicts(model))
 
+    _add_service(router, changes, order)
     return router
+
+
+def _add_service(router: APIRouter, changes: Changes, order: Any) -> None:
+    """Out of service and back."""
+
+    @router.post("/unload", summary="Out of service at all gateways; what is being answered ends", **order)
+    async def unload(model: str, request: Request, given: Annotated[ServiceOrder, Body()]) -> Outcome:
+        return await changes.unload(model, _who(request, given), given.why)
+
+    @router.post("/load", summary="Back in service; returns once all gateways have the stable version", **order)
+    async def load(model: str, request: Request, given: Annotated[ServiceOrder, Body()]) -> Outcome:
+        return await changes.load(model, _who(request, given), given.why)
 
 
 def _who(request: Request, said: _Said) -> str:

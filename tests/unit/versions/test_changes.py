@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 
 import pytest
@@ -10,11 +11,13 @@ import tiny
 from http_rig import until
 from versions_rig import MODEL, FakeGate, TellingEngine, file_ledger, parts, publish, started
 
-from serving.errors import ChangeRefused, GateFailed, LoadFailed, ModelNotFound, VersionNotFound
+from serving.errors import ChangeRefused, GateFailed, LoadFailed, ModelNotFound, ModelNotReady, VersionNotFound
 from serving.ledger import MEMBER_TTL_S, Canary, Member, Pointers, Summary
+from serving.versions import keeper as keepers
+from serving.versions import reconciler as reconcilers
 from serving.versions import rollout
 from serving.versions.changes import Promotion
-from serving.versions.transitions import of_model
+from serving.versions.transitions import of_model, seeded
 
 
 def promote(rig, version=None, role="stable", **given):
@@ -23,6 +26,23 @@ def promote(rig, version=None, role="stable", **given):
 
 def rollback(rig, to=None, **given):
     return rig.changes.rollback(MODEL, to, "bea", "it is bad", **given)
+
+
+def load(rig, model=MODEL):
+    return rig.changes.load(model, "cyd", "mended")
+
+
+def unload(rig, model=MODEL):
+    return rig.changes.unload(model, "dee", "it melts")
+
+
+async def out_of_service(*rigs):
+    """Nothing answers at these gateways, and in the end nothing is loaded."""
+    for rig in rigs:
+        with pytest.raises(ModelNotReady, match="was unloaded"):
+            rig.answers()
+    for rig in rigs:
+        await until(lambda rig=rig: rig.loaded() == set(), "all is let go")
 
 
 def test_a_promotion_goes_through_the_gate_and_is_live_when_it_returns(root, state):
@@ -233,6 +253,8 @@ def test_a_check_moves_nothing_and_is_kept(root, state):
         (lambda rig: rollback(rig, live=2), ChangeRefused, "Version 1 is live, not 2"),
         (lambda rig: rig.changes.rollback("nobody", None, "", ""), ModelNotFound, "no model"),
         (lambda rig: rig.changes.promote(Promotion("nobody", 1), "", ""), ModelNotFound, "no model"),
+        (lambda rig: load(rig, "nobody"), ModelNotFound, "no model"),
+        (lambda rig: unload(rig, "nobody"), ModelNotFound, "no model"),
         (lambda rig: rig.changes.check("nobody", 1), ModelNotFound, "no model"),
         (lambda rig: rig.changes.check(MODEL, 9), VersionNotFound, "no version 9"),
         (lambda rig: rig.changes.history("nobody"), ModelNotFound, "no model"),
@@ -247,6 +269,8 @@ def test_a_check_moves_nothing_and_is_kept(root, state):
         "another is live",
         "rollback of nobody",
         "promotion of nobody",
+        "load of nobody",
+        "unload of nobody",
         "check of nobody",
         "check of no version",
         "history of nobody",
@@ -485,5 +509,271 @@ def test_a_cold_rollback_that_was_overtaken_is_refused(root, state):
             with pytest.raises(ChangeRefused, match="ended by someone else"):
                 await slow
             assert (await file_ledger(state).read()).models[MODEL].stable == 2
+
+    asyncio.run(main())
+
+
+# Out of service, and back
+
+
+def test_unloading_is_out_of_service_everywhere_when_it_returns(root, state):
+    async def main():
+        async with started(root, state) as one, started(root, state) as two:
+            await promote(one, 2)
+            outcome = await unload(one)
+            await out_of_service(one, two)
+            assert (outcome.action, outcome.from_, outcome.to, outcome.stable, outcome.previous) == (
+                "unload", 2, None, 2, 1,
+            )  # fmt: skip
+            assert (outcome.gateways, outcome.late, outcome.cold) == (2, (), False)
+            record = (await one.changes.history(MODEL))[-1]
+            assert (record.action, record.from_, record.to, record.who, record.why) == (
+                "unload", 2, None, "dee", "it melts",
+            )  # fmt: skip
+
+    asyncio.run(main())
+
+
+def test_loading_is_back_in_service_everywhere_when_it_returns(root, state):
+    async def main():
+        async with started(root, state) as one, started(root, state) as two:
+            await promote(one, 2)
+            await unload(one)
+            await out_of_service(one, two)
+            two.engine.loading.clear()
+            loading = asyncio.create_task(load(one))
+            await until(lambda: one.loaded() >= {2} and two.engine.tried[-1] == f"{MODEL}/2", "one has it")
+            await asyncio.sleep(0.05)
+            assert not loading.done(), "not before both have it"
+            two.engine.loading.set()
+            outcome = await loading
+            assert one.answers() == two.answers() == 2
+            assert (outcome.action, outcome.from_, outcome.to, outcome.stable) == ("load", None, 2, 2)
+            assert (outcome.gateways, outcome.late, outcome.cold) == (2, (), True)
+            await until(lambda: one.loaded() == two.loaded() == {1, 2}, "the way back is warm again")
+            record = (await one.changes.history(MODEL))[-1]
+            assert (record.action, record.from_, record.to, record.who, record.why) == (
+                "load", None, 2, "cyd", "mended",
+            )  # fmt: skip
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("setting", "act", "action"),
+    [
+        ([], load, "load"),
+        ([unload], unload, "unload"),
+    ],
+    ids=["load", "unload"],
+)
+def test_what_is_so_already_succeeds_and_is_not_recorded(root, state, setting, act, action):
+    async def main():
+        async with started(root, state) as rig:
+            await promote(rig, 2)
+            for order in setting:
+                await order(rig)
+            before = await rig.ledger.read()
+            outcome = await act(rig)
+            assert (outcome.action, outcome.from_, outcome.to, outcome.stable) == (action, None, None, 2)
+            assert (outcome.gateways, outcome.late) == (1, ())
+            assert await rig.ledger.read() == before
+
+    asyncio.run(main())
+
+
+def test_unloading_ends_a_promotion_that_is_under_way(root, state):
+    async def main():
+        async with started(root, state) as rig:
+            for _ in ("in service", "out of service"):
+                rig.engine.loading.clear()
+                promoting = asyncio.create_task(promote(rig, 2))
+                await until(lambda: rig.engine.tried[-1] == f"{MODEL}/2", "it is being loaded")
+                await unload(rig)
+                rig.engine.loading.set()
+                with pytest.raises(ChangeRefused, match="ended by someone else"):
+                    await promoting
+                await out_of_service(rig)
+                rig.engine.tried.append("nothing")
+
+    asyncio.run(main())
+
+
+def test_a_canary_is_dropped_with_it(root, state):
+    async def main():
+        async with started(root, state) as rig:
+            await promote(rig, 2, "canary", percent=100)
+            assert (await unload(rig)).canary is None
+            await out_of_service(rig)
+            await load(rig)
+            assert rig.answers() == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda rig: promote(rig, 3, "canary", percent=5),
+        lambda rig: promote(rig, 3, "shadow"),
+        rollback,
+        lambda rig: rollback(rig, 1),
+    ],
+    ids=["canary", "shadow", "rollback", "rollback to"],
+)
+def test_while_unloaded_nothing_else_goes(root, state, act):
+    async def main():
+        async with started(root, state) as rig:
+            await promote(rig, 2)
+            await unload(rig)
+            before = await rig.ledger.read()
+            with pytest.raises(ChangeRefused, match=r"unloaded\. Load it first"):
+                await act(rig)
+            assert await rig.ledger.read() == before
+
+    asyncio.run(main())
+
+
+def test_promoting_puts_an_unloaded_model_back_in_service(root, state):
+    async def main():
+        async with started(root, state) as one, started(root, state) as two:
+            await unload(one)
+            await out_of_service(one, two)
+            two.engine.failing.add(f"{MODEL}/2")
+            with pytest.raises(LoadFailed, match="told to"):
+                await promote(one, 2)
+            await out_of_service(one, two)
+            two.engine.failing.clear()
+            outcome = await promote(one, 2)
+            assert (outcome.from_, outcome.to, outcome.stable, outcome.previous) == (None, 2, 2, 1)
+            assert one.answers() == two.answers() == 2
+            assert (await rollback(two)).stable == one.answers() == 1
+
+    asyncio.run(main())
+
+
+def test_what_cannot_be_loaded_is_said_and_stays_wanted(root, state):
+    async def main():
+        async with started(root, state) as one, started(root, state) as two:
+            await unload(one)
+            await out_of_service(one, two)
+            two.engine.failing.add(f"{MODEL}/1")
+            with pytest.raises(LoadFailed, match=r"colours/1: told to\. The gateways go on trying") as caught:
+                await load(one)
+            assert caught.value.code == "load_failed"
+            assert one.answers() == 1
+            assert not (await one.pointers()).unloaded
+            two.engine.failing.clear()
+            await until(lambda: two.keeper.serving == 1, "they went on")
+
+    asyncio.run(main())
+
+
+def test_loading_tries_what_failed_at_once_at_all_gateways(root, state, monkeypatch):
+    monkeypatch.setattr(keepers, "RETRY_S", (600.0,))
+
+    async def main():
+        engine = TellingEngine()
+        engine.failing.add(f"{MODEL}/1")
+        async with started(root, state) as one, started(root, state, engine=engine) as two:
+            while not any(member.failed for member in await one.ledger.members()):
+                await asyncio.sleep(0.01)
+            with pytest.raises(LoadFailed, match="told to"):
+                await load(one)
+            assert engine.tried == [f"{MODEL}/1"] * 2, "tried at once, and the answer is about that try"
+            engine.failing.clear()
+            outcome = await load(one)
+            assert (outcome.action, outcome.to, outcome.cold, outcome.gateways) == ("load", None, True, 2)
+            assert two.answers() == 1
+            assert await one.changes.history(MODEL) == ()
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_a_load_that_takes_too_long_names_who_did_not(root, state):
+    async def main():
+        async with started(root, state, load_s=0.3) as one, started(root, state) as two:
+            await unload(one)
+            await out_of_service(one, two)
+            two.engine.loading.clear()
+            with pytest.raises(LoadFailed, match=rf"{two.reconciler.member} did not load colours/1 within 0 s\. The"):
+                await load(one)
+
+    asyncio.run(main())
+
+
+def test_a_load_that_is_overtaken_by_an_unload_says_so(root, state):
+    async def main():
+        async with started(root, state) as rig:
+            await unload(rig)
+            await out_of_service(rig)
+            rig.engine.loading.clear()
+            loading = asyncio.create_task(load(rig))
+            await until(lambda: len(rig.engine.tried) == 2, "it is being loaded")
+            await unload(rig)
+            with pytest.raises(ChangeRefused, match="unloaded again"):
+                await loading
+            rig.engine.loading.set()
+            await out_of_service(rig)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["unreadable", "gone"])
+def test_loading_what_the_repository_does_not_hold_says_why(root, state, kept):
+    async def main():
+        async with started(root, state) as rig:
+            await unload(rig)
+            if kept:
+                (root / MODEL / "config.pbtxt").write_text("what is this {")
+            else:
+                shutil.rmtree(root / MODEL)
+            with pytest.raises(ModelNotFound, match=rf"{MODEL}/config\.pbtxt" if kept else "no model of that name"):
+                await load(rig)
+            assert (await rig.pointers()).unloaded
+
+    asyncio.run(main())
+
+
+def test_a_model_that_was_published_just_now_can_be_unloaded(root, state):
+    async def main():
+        async with started(root, state) as rig:
+            tiny.add_plain(root, "double", 1)
+            assert (await unload(rig, "double")).stable == 1
+            assert (await rig.ledger.read()).models["double"].unloaded
+
+    asyncio.run(main())
+
+
+def test_loading_finds_what_was_mended_just_now_at_all_gateways(root, state, monkeypatch):
+    monkeypatch.setattr(reconcilers, "RESCAN_S", 600.0)
+    monkeypatch.setattr(keepers, "RETRY_S", (600.0,))
+
+    async def main():
+        aside = root.with_name("aside")
+        shutil.move(root / MODEL / "1", aside)
+        await file_ledger(state).change(seeded({MODEL: 1}))
+        async with started(root, state) as one, started(root, state) as two:
+            assert one.keeper.serving is two.keeper.serving is None
+            shutil.move(aside, root / MODEL / "1")
+            assert (await load(one)).gateways == 2
+            assert one.answers() == two.answers() == 1
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_with_no_gateway_the_next_start_is_out_of_service_until_it_is_loaded(root, state):
+    async def main():
+        rig = parts(root, state)
+        outcome = await unload(rig)
+        assert (outcome.action, outcome.from_, outcome.gateways) == ("unload", 1, 0)
+        async with started(root, state) as other:
+            assert other.reconciler.settled
+            assert other.engine.tried == []
+            await out_of_service(other)
+        outcome = await load(rig)
+        assert (outcome.action, outcome.to, outcome.gateways, outcome.cold) == ("load", 1, 0, False)
+        async with started(root, state) as other:
+            assert other.answers() == 1
 
     asyncio.run(main())

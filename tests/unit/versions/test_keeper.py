@@ -266,3 +266,85 @@ def test_closing_while_a_version_is_loaded_leaves_nothing_behind(root):
         assert rig.engine.loaded == set()
 
     asyncio.run(main())
+
+
+def test_unloading_routes_nowhere_at_once_and_lets_leases_run_out(root):
+    async def main():
+        async with kept(root, stable=2, stack=(1,)) as rig:
+            await rig.loaded(1, 2)
+            with rig.resolve():
+                rig.follow(stable=2, stack=(1,), unloaded=True)
+                for target in ({}, {"version": 1}, {"label": "stable"}):
+                    with pytest.raises(ModelNotReady, match=rf"{MODEL} was unloaded.*/load"):
+                        rig.resolve(**target)
+                assert rig.keeper.serving is None
+                await rig.loaded(2)
+                await asyncio.sleep(0.02)
+                await rig.loaded(2)
+            await rig.loaded()
+            rig.follow(stable=2, stack=(1,), loads=1)
+            await rig.loaded(1, 2)
+            assert rig.resolve().version.number == rig.keeper.serving == 2
+
+    asyncio.run(main())
+
+
+def test_what_is_loaded_while_unloaded_answers_once_it_is_live(root):
+    async def main():
+        async with kept(root, stable=1, unloaded=True) as rig:
+            assert rig.engine.tried == []
+            rig.follow(stable=1, unloaded=True, wanted=attempt(2))
+            await rig.loaded(2)
+            with pytest.raises(ModelNotReady):
+                rig.resolve()
+            rig.follow(stable=2, stack=(1,))
+            assert rig.resolve().version.number == 2
+            await rig.loaded(1, 2)
+
+    asyncio.run(main())
+
+
+def test_unloaded_while_it_is_loaded_it_is_let_go(root):
+    async def main():
+        async with kept(root, stable=1) as rig:
+            rig.engine.loading.clear()
+            rig.follow(stable=2)
+            await until(lambda: rig.engine.tried[-1] == f"{MODEL}/2", "it is being loaded")
+            rig.follow(stable=2, unloaded=True)
+            rig.engine.loading.set()
+            await rig.loaded()
+            with pytest.raises(ModelNotReady):
+                rig.resolve()
+
+    asyncio.run(main())
+
+
+def test_asked_to_load_it_forgets_what_failed(root):
+    async def main():
+        async with kept(root, stable=1) as rig:
+            rig.engine.failing.add(f"{MODEL}/2")
+            rig.follow(stable=2)
+            await until(lambda: 2 in rig.keeper.failures, "it failed")
+            rig.engine.failing.clear()
+            rig.follow(stable=2, loads=1)
+            assert rig.keeper.failures == {}
+            await rig.loaded(2)
+
+    asyncio.run(main())
+
+
+def test_a_try_from_before_the_order_says_nothing_of_those_after_it(root):
+    async def main():
+        async with kept(root, stable=1) as rig:
+            rig.engine.failing.add(f"{MODEL}/2")
+            rig.engine.loading.clear()
+            rig.follow(stable=2)
+            await until(lambda: rig.engine.tried[-1] == f"{MODEL}/2", "it is being tried")
+            rig.follow(stable=2, loads=1)
+            told = rig.told
+            rig.engine.loading.set()
+            await until(lambda: 2 in rig.keeper.failures, "it is tried anew, at once, and that counts")
+            assert rig.engine.tried.count(f"{MODEL}/2") == 2
+            assert rig.told == told + 1
+
+    asyncio.run(main())

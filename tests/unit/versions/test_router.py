@@ -21,6 +21,14 @@ from serving.versions.resident import Resident
 from serving.versions.router import Route, Router, Target, gets_canary
 
 
+def test_an_unloaded_model_says_so_and_how_to_load_it(router):
+    router.set_route("resnet", Route("classify", None, unloaded=True))
+    with pytest.raises(ModelNotReady) as caught:
+        router.resolve(Target(), "classify")
+    assert caught.value.detail == "resnet was unloaded."
+    assert "POST /admin/models/resnet/load" in caught.value.remedy
+
+
 def resident(tmp_path, model: str, number: int) -> Resident:
     meter = Meters().request_meter(model, number, "classify")
     return Resident(Version(model, number, tmp_path, None, {}), None, {}, meter)

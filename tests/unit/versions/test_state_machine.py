@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from versions_rig import MODEL, Rig, parts, publish
 
-from serving.errors import ChangeRefused, LoadFailed
+from serving.errors import ChangeRefused, LoadFailed, ModelNotReady
 from serving.versions.changes import Promotion
 from serving.versions.policy import MOST_RESIDENT
 
@@ -35,18 +35,22 @@ class Table:
     stable: int = VERSIONS[0]
     stack: list[int] = field(default_factory=list)
     trial: tuple[str, int] | None = None
-    history: list[tuple[str, int, int]] = field(default_factory=list)
+    history: list[tuple[str, int | None, int | None]] = field(default_factory=list)
+    unloaded: bool = False
 
     @property
     def resident(self) -> set[int]:
         """Once all has settled."""
+        if self.unloaded:
+            return set()
         return {self.stable, *self.stack[-1:], *([self.trial[1]] if self.trial else [])}
 
     def promote(self, version: int, role: str) -> bool:
         """Whether it may be, and if so what comes of it."""
-        if version == self.stable or (self.trial and self.trial[1] != version):
+        if version == self.stable or (self.trial and self.trial[1] != version) or (self.unloaded and role != "stable"):
             return False
-        self.history.append(("promote" if role == "stable" else role, self.stable, version))
+        self.history.append(("promote" if role == "stable" else role, None if self.unloaded else self.stable, version))
+        self.unloaded = False
         if role == "stable":
             self.stack.append(self.stable)
             self.stable, self.trial = version, None
@@ -54,7 +58,19 @@ class Table:
             self.trial = (role, version)
         return True
 
+    def unload(self) -> None:
+        if not self.unloaded:
+            self.history.append(("unload", self.stable, None))
+        self.unloaded, self.trial = True, None
+
+    def load(self) -> None:
+        if self.unloaded:
+            self.history.append(("load", None, self.stable))
+        self.unloaded = False
+
     def rollback(self, to: int | None) -> bool:
+        if self.unloaded:
+            return False
         if self.trial and to in (None, self.stable):
             self.history.append(("rollback", self.trial[1], self.stable))
             self.trial = None
@@ -79,6 +95,7 @@ class Versions(RuleBasedStateMachine):
         publish(self.folder / "models", VERSIONS)
         self.runner = asyncio.Runner()
         self.table = Table()
+        self.out = False  # whether no version need answer now
         self.gateways: list[Rig] = []
         for _ in range(2):
             self.gateways.append(self.runner.run(self.begin()))
@@ -110,7 +127,9 @@ class Versions(RuleBasedStateMachine):
             await asyncio.sleep(0.002)
 
     async def watched(self, change) -> object:
-        """The change's outcome; requests are resolved meanwhile, at all gateways, and never fail."""
+        """The change's outcome; requests are resolved meanwhile, at all gateways, and never fail, unless the model is
+        out of service before the change or after it.
+        """
         for rig in self.gateways:
             await rig.reconciler._say()  # between steps nothing runs, heartbeats neither
         changing = asyncio.ensure_future(change)
@@ -122,12 +141,23 @@ class Versions(RuleBasedStateMachine):
     async def look(self) -> None:
         for rig in self.gateways:
             pointers = rig.keeper.pointers
+            assert len(rig.loaded()) <= MOST_RESIDENT
+            if rig.keeper.serving is None:
+                assert self.out
+                with pytest.raises(ModelNotReady):
+                    rig.answers()
+                continue
+            assert not pointers.unloaded
             allowed = {rig.keeper.serving, pointers.canary.version if pointers.canary else None}
             assert rig.answers() in allowed
             assert rig.answers(label="stable") == rig.keeper.serving
-            assert len(rig.loaded()) <= MOST_RESIDENT
 
     def act(self, change, allowed: bool) -> None:
+        self.out = self.out or self.table.unloaded
+        self.give(change, allowed)
+        self.out = self.table.unloaded
+
+    def give(self, change, allowed: bool) -> None:
         if not allowed:
             with pytest.raises(ChangeRefused):
                 self.runner.run(self.watched(change))
@@ -136,6 +166,10 @@ class Versions(RuleBasedStateMachine):
         assert outcome.late == ()
         assert outcome.gateways == len(self.gateways)
         for rig in self.gateways:  # at once, before anything else has settled
+            if self.table.unloaded:
+                with pytest.raises(ModelNotReady, match="was unloaded"):
+                    rig.answers()
+                continue
             assert rig.answers(label="stable") == self.table.stable
             assert self.table.trial is None or self.table.trial[1] in rig.loaded()
 
@@ -165,10 +199,20 @@ class Versions(RuleBasedStateMachine):
         to = self.table.stack[place % (len(self.table.stack) - 1)]
         self.act(self.gateways[at].changes.rollback(MODEL, to, "tests", ""), self.table.rollback(to))
 
+    @rule(at=GATEWAYS)
+    def unload(self, at: int) -> None:
+        self.table.unload()
+        self.act(self.gateways[at].changes.unload(MODEL, "tests", ""), allowed=True)
+
+    @rule(at=GATEWAYS)
+    def load(self, at: int) -> None:
+        self.table.load()
+        self.act(self.gateways[at].changes.load(MODEL, "tests", ""), allowed=True)
+
     @rule(at=GATEWAYS, fails_at=GATEWAYS, version=NUMBERS, role=ROLES)
     def promote_what_cannot_be_loaded(self, at: int, fails_at: int, version: int, role: str) -> None:
         engine = self.gateways[fails_at].engine
-        may = Table(self.table.stable, list(self.table.stack), self.table.trial).promote(version, role)
+        may = replace(self.table, stack=list(self.table.stack), history=[]).promote(version, role)
         if not may or version in self.table.resident:
             return
         self.runner.run(self.settle())  # it is loaded nowhere
@@ -184,7 +228,8 @@ class Versions(RuleBasedStateMachine):
     def restart(self, at: int) -> None:
         self.runner.run(self.gateways[at].reconciler.close())
         self.gateways[at] = self.runner.run(self.begin())
-        assert self.gateways[at].answers(label="stable") == self.table.stable
+        if not self.table.unloaded:
+            assert self.gateways[at].answers(label="stable") == self.table.stable
         self.runner.run(self.settle())  # the rest is loaded while it answers
 
     @rule()
@@ -194,6 +239,8 @@ class Versions(RuleBasedStateMachine):
         pointers = self.runner.run(self.gateways[0].pointers())
         for rig in self.gateways:
             assert rig.loaded() == set(rig.keeper.ready) == self.table.resident, "the way back is warm, and no more"
+            if self.table.unloaded:
+                continue
             shadow = rig.router.shadow(rig.keeper._residents[self.table.stable])
             assert (shadow.version.number if shadow else None) == pointers.shadow
 
@@ -206,8 +253,12 @@ class Versions(RuleBasedStateMachine):
         assert trial == {"canary": None, "shadow": None} | dict([self.table.trial] if self.table.trial else [])
         assert [(one.action, one.from_, one.to) for one in pointers.history] == self.table.history
         assert pointers.wanted is None
+        assert pointers.unloaded == self.table.unloaded
         for rig in self.gateways:
             assert rig.engine.most <= MOST_RESIDENT
+            if self.table.unloaded:
+                assert rig.keeper.serving is None
+                continue
             assert self.table.stable in rig.keeper.ready, "a pointer names only what is ready"
             assert self.table.trial is None or self.table.trial[1] in rig.keeper.ready
 

@@ -12,11 +12,13 @@ from serving.versions.transitions import (
     Author,
     WayBack,
     commit,
+    load,
     of_model,
     renew,
     retreat,
     seeded,
     sweep,
+    unload,
     want,
     way_back,
     withdraw,
@@ -294,6 +296,98 @@ def test_asked_again_while_the_way_back_is_loaded_it_goes_the_same_way():
     again = want(wanting, cold(wanting, id="again"), NOW_S)
     assert standing(commit(again, "again", AUTHOR)) == (1, (), None, None)
     assert standing(back(wanting)) == (1, (), None, None)
+
+
+# Out of service, and back
+
+OUT = unload(promoted(1, 2), AUTHOR)
+
+
+def last(pointers: Pointers) -> tuple:
+    record = pointers.history[-1]
+    return record.action, record.from_, record.to, record.who, record.why
+
+
+@pytest.mark.parametrize(
+    "pointers",
+    [
+        promoted(1, 2),
+        made(promoted(1, 2), attempt(3, "canary", percent=5)),
+        made(promoted(1, 2), attempt(3, "shadow")),
+        want(promoted(1, 2), attempt(3), NOW_S),
+    ],
+    ids=["stable", "a canary", "a shadow", "an attempt"],
+)
+def test_unloading_keeps_the_way_and_ends_the_rest(pointers):
+    out = unload(pointers, AUTHOR)
+    assert standing(out) == (2, (1,), None, None)
+    assert (out.unloaded, out.wanted, out.candidate) == (True, None, None)
+    assert last(out) == ("unload", 2, None, "ada", "because")
+    assert len(out.history) == len(pointers.history) + 1
+    assert unload(out, AUTHOR) is out
+
+
+def test_unloading_ends_an_attempt_to_put_it_back():
+    """Else it would be in service again, after an order that said otherwise was accepted."""
+    again = unload(want(OUT, attempt(3), NOW_S), AUTHOR)
+    assert (again.unloaded, again.wanted) == (True, None)
+    assert last(again) == ("unload", 3, None, "ada", "because")
+
+
+def test_loading_is_back_where_it_was():
+    back_in = load(OUT, AUTHOR, anew=False)
+    assert standing(back_in) == standing(OUT)
+    assert not back_in.unloaded
+    assert back_in.loads == OUT.loads + 1
+    assert last(back_in) == ("load", None, 2, "ada", "because")
+
+
+def test_loading_what_is_in_service_changes_nothing_but_what_failed_is_tried_anew():
+    pointers = promoted(1, 2)
+    assert load(pointers, AUTHOR, anew=False) is pointers
+    assert load(pointers, AUTHOR, anew=True) == pointers.model_copy(update={"loads": 1})
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [attempt(3, "canary", percent=5), attempt(3, "shadow"), attempt(1, pops=1, leaves=2)],
+    ids=["canary", "shadow", "a cold way back"],
+)
+def test_nothing_is_on_trial_and_nothing_goes_back_while_unloaded(wanted):
+    with pytest.raises(ChangeRefused, match=r"The model is unloaded\. Load it first"):
+        want(OUT, wanted, NOW_S)
+
+
+@pytest.mark.parametrize("to", [None, 1, 2])
+def test_while_unloaded_there_is_no_way_back(to):
+    with pytest.raises(ChangeRefused, match=r"The model is unloaded\. Load it first"):
+        way_back(OUT, to, (1, 2))
+
+
+def test_a_way_back_that_was_found_before_is_refused():
+    before = promoted(1, 2)
+    with pytest.raises(ChangeRefused, match="unloaded"):
+        retreat(unload(before, AUTHOR), way_back(before, None, ()), AUTHOR)
+
+
+def test_a_promotion_puts_it_back_in_service_when_it_is_made():
+    wanting = want(OUT, attempt(3), NOW_S)
+    assert wanting.unloaded
+    assert withdraw(wanting, "stable-3") == OUT
+    after = commit(wanting, "stable-3", AUTHOR)
+    assert standing(after) == (3, (1, 2), None, None)
+    assert not after.unloaded
+    assert last(after) == ("promote", None, 3, "ada", "because")
+
+
+def test_what_is_stable_is_loaded_not_promoted():
+    with pytest.raises(ChangeRefused, match=r"Version 2 is stable already\. Load the model"):
+        want(OUT, attempt(2), NOW_S)
+
+
+def test_a_promotion_that_is_under_way_outlives_a_load():
+    after = commit(load(want(OUT, attempt(3), NOW_S), AUTHOR, anew=False), "stable-3", AUTHOR)
+    assert [(one.action, one.from_, one.to) for one in after.history[-2:]] == [("load", None, 2), ("promote", 2, 3)]
 
 
 # The rest
