@@ -13,6 +13,7 @@ from http_rig import PATIENCE_S, picture, serving, until
 from versions_rig import FakeGate, TellingEngine
 
 JSON = {"content-type": "application/json"}
+PNG = {"content-type": "image/png"}
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00")
 
 
@@ -430,33 +431,45 @@ def test_requests_during_switches_never_fail_and_are_never_mixed(tmp_path):
 
 def test_a_model_is_taken_out_of_service_and_back_under_traffic(tmp_path):
     async def main():
-        async with desk(tmp_path) as at:
+        async with (
+            desk(tmp_path) as at,
+            # Of their own: in httpx's pool, whoever asks without a pause would keep the operator waiting.
+            httpx.AsyncClient(base_url=at.live.url, timeout=PATIENCE_S) as callers,
+        ):
             done = asyncio.Event()
             seen: list[tuple[int, str | None]] = []
 
             async def ask() -> None:
                 while not done.is_set():
-                    answer = await at.live.classify()
+                    answer = await callers.post("/v1/classify", content=picture(), headers=PNG)
                     seen.append((answer.status_code, answer.json().get("code")))
                     await asyncio.sleep(0)
 
             asking = [asyncio.create_task(ask()) for _ in range(4)]
-            for _ in range(3):
-                out = await at.ok("unload", who="ada", why="it melts")
-                assert (out["action"], out["from"], out["to"], out["stable"], out["late"]) == ("unload", 1, None, 1, [])
-                answer = await at.live.classify()
-                problem = answer.json()
-                assert (answer.status_code, problem["code"]) == (503, "model_not_ready"), "from the answer on"
-                assert "retry-after" in answer.headers
-                assert problem["detail"] == "colours was unloaded."
-                assert "/admin/models/colours/load" in problem["remedy"]
-                listed = await at.listed()
-                assert (listed["stable"], listed["ready"], listed["unloaded"]) == (1, False, True)
-                back = await at.ok("load", who="bea")
-                assert (back["action"], back["from"], back["to"], back["stable"]) == ("load", None, 1, 1)
-                assert await at.version() == 1, "from the answer on"
-            done.set()
-            await asyncio.gather(*asking)
+            try:
+                for _ in range(3):
+                    out = await at.ok("unload", who="ada", why="it melts")
+                    assert (out["action"], out["from"], out["to"], out["stable"], out["late"]) == (
+                        "unload",
+                        1,
+                        None,
+                        1,
+                        [],
+                    )
+                    answer = await at.live.classify()
+                    problem = answer.json()
+                    assert (answer.status_code, problem["code"]) == (503, "model_not_ready"), "from the answer on"
+                    assert "retry-after" in answer.headers
+                    assert problem["detail"] == "colours was unloaded."
+                    assert "/admin/models/colours/load" in problem["remedy"]
+                    listed = await at.listed()
+                    assert (listed["stable"], listed["ready"], listed["unloaded"]) == (1, False, True)
+                    back = await at.ok("load", who="bea")
+                    assert (back["action"], back["from"], back["to"], back["stable"]) == ("load", None, 1, 1)
+                    assert await at.version() == 1, "from the answer on"
+            finally:
+                done.set()
+                await asyncio.gather(*asking)
             assert set(seen) == {(200, None), (503, "model_not_ready")}
             history = (await at.get("history")).json()
             assert [(one["action"], one["from"], one["to"], one["who"], one["why"]) for one in history] == [

@@ -1,4 +1,4 @@
-"""V5: 32 threads give orders for one model, 200 each: switch, load, unload. Nothing hangs; what was accepted last stands."""
+"""V5: 32 threads, 200 orders each: switch, load, unload. Nothing hangs, and the last one accepted stands."""
 
 from __future__ import annotations
 
