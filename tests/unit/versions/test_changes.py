@@ -777,3 +777,15 @@ def test_with_no_gateway_the_next_start_is_out_of_service_until_it_is_loaded(roo
             assert other.answers() == 1
 
     asyncio.run(main())
+
+
+def test_a_gateway_whose_repository_lacks_the_model_says_so_at_once(root, state, tmp_path):
+    tiny.add_plain(tmp_path / "other", "double", 1)
+
+    async def main():
+        async with started(root, state) as one, started(tmp_path / "other", state):
+            await unload(one)
+            with pytest.raises(LoadFailed, match="This gateway's repository does not hold the model"):
+                await load(one)
+
+    asyncio.run(main())
