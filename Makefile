@@ -10,12 +10,16 @@ LOADTEST_URL ?=
 USERS ?= 8
 SECONDS ?= 20
 BENCH ?=
+REPOSITORY ?= model_repository
+TRITON_HTTP_PORT ?= 8000
+TRITON_GRPC_PORT ?= 8001
+TRITON_METRICS_PORT ?= 8002
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # What decides an install: when one of these changes, the next target installs again.
 PINS := pyproject.toml constraints.txt
 
-.PHONY: help serve test test-promises lint format bench loadtest models pins clean
+.PHONY: help serve test test-promises lint format bench loadtest models pins triton triton-install clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,5 +71,14 @@ models: .venv/.dev ## train and publish the committed models anew, into build/mo
 pins: .venv/.dev ## write constraints.txt from what is installed
 	@$(BIN)/python -m pip freeze --exclude-editable | grep -v '^-e ' | sed 's/+cpu$$//' > constraints.txt
 
-clean: ## remove the environment and all that was built
-	@rm -rf .venv build *.egg-info
+.triton/installed: deploy/triton/install.sh deploy/triton/requirements.txt
+	@PYTHON="$(PYTHON)" deploy/triton/install.sh
+
+triton-install: .triton/installed ## a real Triton 2.51 and perf_analyzer into .triton; no Docker, no GPU
+
+triton: .triton/installed ## start it on REPOSITORY, ports TRITON_HTTP_PORT, _GRPC_PORT, _METRICS_PORT; it loads nothing itself
+	@HTTP_PORT=$(TRITON_HTTP_PORT) GRPC_PORT=$(TRITON_GRPC_PORT) METRICS_PORT=$(TRITON_METRICS_PORT) \
+	  exec deploy/triton/start.sh "$(REPOSITORY)"
+
+clean: ## remove the environments and all that was built
+	@rm -rf .venv .triton build *.egg-info
