@@ -130,3 +130,40 @@ def add_plain(root: Path, name: str = "double", number: int = 1, **fields) -> Pa
         ),
     )
     return folder
+
+
+def slow_graph(path: Path) -> None:
+    """x float32 [n, any] -> y = x, after as many products of matrices as the greatest x says: 3,000 take .4 s."""
+    side = np.zeros((256, 256), dtype=np.float32)
+    body = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["before", "factor"], ["after"]),
+            helper.make_node("Identity", ["going"], ["going_on"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("before", TensorProto.FLOAT, side.shape),
+        ],
+        [
+            helper.make_tensor_value_info("going_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("after", TensorProto.FLOAT, side.shape),
+        ],
+        [numpy_helper.from_array(side, "factor")],
+    )
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Cast", ["most"], ["steps"], to=TensorProto.INT64),
+        helper.make_node("Loop", ["steps", "", "start"], ["end"], body=body),
+        helper.make_node("ReduceSum", ["end"], ["nothing"], keepdims=0),
+        helper.make_node("Add", ["x", "nothing"], ["y"]),
+    ]
+    _save(path, nodes, {"start": side}, ("x", TensorProto.FLOAT, ["n", "m"]), ("y", ["n", "m"]))
+
+
+def add_slow(root: Path, name: str = "slow", number: int = 1, **fields) -> Path:
+    """A plain Triton model whose callers say how long it takes; gives its folder."""
+    folder = add_plain(root, name, number, **fields)
+    slow_graph(folder / "model.onnx")
+    return folder
