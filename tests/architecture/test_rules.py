@@ -130,3 +130,12 @@ FLOORS = {
 @pytest.mark.parametrize(("package", "floor"), FLOORS.items())
 def test_no_package_is_older_than_its_last_hole(package, floor):
     assert Version(version(package)) >= Version(floor)
+
+
+def test_triton_has_the_same_onnxruntime():
+    """Its environment is one of its own (numpy below 2); all else in it is as in constraints.txt."""
+    ours, tritons = (
+        {line.strip() for line in (ROOT / file).read_text().splitlines() if line.strip() and not line.startswith("#")}
+        for file in ("constraints.txt", "deploy/triton/requirements.txt")
+    )
+    assert {pin.partition("==")[0] for pin in tritons - ours} == {"numpy", "nvidia-pytriton"}

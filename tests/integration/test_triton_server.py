@@ -248,7 +248,8 @@ def test_a_version_whose_files_are_newer_is_loaded_anew_by_the_same_list(server)
 
 def test_a_killed_stub_is_ready_and_answers_nobody(server):
     """Each request waits its second, in turn. The same list heals nothing; a list without the version and then one with
-    it does, and leaves the others alone. With no other version it takes an unload."""
+    it does, and leaves the others alone. With no other version it takes an unload. (What was dropped so is never quite
+    gone: were it not loaded again, it would stay UNLOADING, and SIGTERM take its 30 s.)"""
     load(server, 1, 2)
     psutil.Process(pids(server)[1]).kill()
     started_s = time.monotonic()
@@ -348,7 +349,7 @@ def test_queued_requests_whose_callers_hung_up_are_not_run(tmp_path, batching):
         after = client.statistics("slow").inference_stats
         one_s, both_s = before.compute_infer.ns / 1e9, (after.compute_infer.ns - before.compute_infer.ns) / 1e9
         print(f"one run {one_s:.2f} s, with {QUEUED} cancelled behind it {both_s:.2f} s; {after.fail.count} dropped")
-        assert both_s < 3 * one_s
+        assert both_s < 1.8 * one_s
         assert after.fail.count == 0 if not batching else after.fail.count >= QUEUED - 16
 
 
