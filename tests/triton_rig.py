@@ -141,9 +141,9 @@ class TritonServer:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def stubs(self, model: str) -> dict[str, psutil.Process]:
-        """Processes that run the model, each an instance of a version: "1/MODEL_0_0" -> process."""
+        """Processes that run the model, each an instance of a version: "1/MODEL_0_0" -> process, the newest of each."""
         found = {}
-        for child in psutil.Process(self.pid).children():
+        for child in sorted(psutil.Process(self.pid).children(), key=psutil.Process.create_time):
             with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
                 file, name = _of_stub(child.cmdline())
                 if re.fullmatch(rf"{re.escape(model)}(_\d+)+", name):

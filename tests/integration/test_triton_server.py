@@ -336,6 +336,7 @@ def test_queued_requests_whose_callers_hung_up_are_not_run(tmp_path, batching):
         client = server.client
         client.load("slow")
         client.infer("slow", slow(STEPS))
+        until(lambda: counted(client) == 1, "it is counted, which is after it was answered")
         before = client.statistics("slow").inference_stats
         first = client.infer_later("slow", slow(STEPS))
         time.sleep(0.05)
@@ -349,7 +350,7 @@ def test_queued_requests_whose_callers_hung_up_are_not_run(tmp_path, batching):
         after = client.statistics("slow").inference_stats
         one_s, both_s = before.compute_infer.ns / 1e9, (after.compute_infer.ns - before.compute_infer.ns) / 1e9
         print(f"one run {one_s:.2f} s, with {QUEUED} cancelled behind it {both_s:.2f} s; {after.fail.count} dropped")
-        assert both_s < 1.8 * one_s
+        assert both_s < 5 * one_s  # each of them that ran would be another
         assert after.fail.count == 0 if not batching else after.fail.count >= QUEUED - 16
 
 
