@@ -69,7 +69,7 @@ for library in libcudart.so.12 libb64.so.0d; do
   found=("$next/packages/nvidia_pytriton.libs/${library%%.*}"-*."${library#*.}"*)
   ln -s "../packages/nvidia_pytriton.libs/$(basename "${found[0]}")" "$next/perf/$library"
 done
-LD_LIBRARY_PATH=$next/perf "$next/perf/perf_analyzer" --version &>/dev/null || fail "perf_analyzer does not run: $(ldd "$next/perf/perf_analyzer" 2>&1 | grep -i "not found")"
+LD_LIBRARY_PATH=$next/perf "$next/perf/perf_analyzer" --version &>/dev/null || fail "perf_analyzer does not run: $(LD_LIBRARY_PATH=$next/perf ldd "$next/perf/perf_analyzer" 2>&1 | grep -i "not found")"
 "$next/bin/python" -c 'import numpy, onnxruntime'
 
 rm -rf "$root/installed" "$root/env"
