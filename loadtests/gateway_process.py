@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from loadtests.server_process import server
 
-START_LINE: Final = re.compile(r"^tidegate serves .* on (http://\S+) \(admin \S+\)$", re.MULTILINE)
+START_LINE: Final = re.compile(r"^tidegate serves .* on (http://\S+) \(admin [^)]+\)$", re.MULTILINE)
 
 
 @contextmanager
-def gateway(repository: Path, prefix: Sequence[str] = ()) -> Iterator[str]:
+def gateway(
+    repository: Path, prefix: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """The URL of a gateway on the models of `repository`, ready; it is stopped on leaving. ServerFailed as in server().
 
-    prefix: stands before the command, such as taskset with its options.
+    prefix: stands before the command, such as taskset with its options. environment: on top of this one's.
     """
     tidegate = str(Path(sys.executable).with_name("tidegate"))
     with tempfile.TemporaryDirectory(prefix="tidegate-") as state:
-        options = ["--repository", str(repository), "--state", state, "--port", "0", "--admin-port", "0"]
-        with server([*prefix, tidegate, "serve", *options], START_LINE) as url:
+        ports = ["--port", "0", "--admin-port", "0"]
+        command = [*prefix, tidegate, "serve", "--repository", str(repository), "--state", state, *ports]
+        given = {**os.environ, "TIDEGATE_GRPC_PORT": "0", **(environment or {})}
+        with server(command, START_LINE, given) as url:
             yield url

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
-from serving import engine as engines
-from serving import ledger as ledgers
-from serving import plugins
+from serving.batching.admission import Admission
 from serving.batching.batcher import Batch, Batcher
-from serving.engine import Engine, EngineOptions
-from serving.errors import NotFound, SettingsInvalid
+from serving.engine import Engine
+from serving.errors import SettingsInvalid
 from serving.gateway.access import Access
 from serving.gateway.app import Gateway, Limits, admin_app, public_app
+from serving.gateway.open_inference import OpenInference
 from serving.gateway.quota import Quotas
+from serving.gateway.rpc.inference import Bounds
+from serving.gateway.rpc.server import RpcServer
 from serving.gateway.server import Listener, bind, serve
 from serving.gateway.traffic import Traffic
 from serving.keys import Keyring
-from serving.ledger import Ledger, LedgerOptions
+from serving.ledger import Ledger
+from serving.opening import open_engine, open_keyring, open_ledger
 from serving.pipeline import Pipeline
 from serving.repository.layout import Index, scan
 from serving.settings import Settings, option
@@ -34,6 +38,8 @@ from serving.versions.loader import Loader
 from serving.versions.reconciler import Reconciler
 from serving.versions.router import Router
 from serving.versions.transitions import seeded
+
+log = logging.getLogger(__name__)
 
 DECODES_WAITING = 64  # for each thread: some seconds of work, beyond which waiting serves nobody
 
@@ -52,6 +58,8 @@ class Parts:
     pipeline: Pipeline
     threads: Threads
     traffic: Traffic
+    access: Access
+    protocol: OpenInference
     public: Gateway
     admin: Gateway
 
@@ -81,9 +89,10 @@ def build(
     def observe(batch: Batch) -> None:
         meters.batch_cut(batch.key.name, batch.key.version, batch.rows, batch.reason, batch.waiting_rows)
 
+    traffic = Traffic(meters, settings.max_in_flight)
     threads = Threads(settings.cores, DECODES_WAITING * settings.cores)
-    inner = engine or _engine(settings, threads)
-    batching = inner if inner.batches_itself else Batcher(inner, observe)
+    inner = engine or open_engine(settings, threads)
+    batching = Admission(inner) if inner.batches_itself else Batcher(inner, observe, lambda: traffic.quiet_turns)
     router = Router(settings.default_models)
     ledger = ledger or open_ledger(settings)
     reconciler = Reconciler(settings.repository, ledger, Loader(batching, meters), router)
@@ -93,14 +102,14 @@ def build(
     shadows = Shadows(meters)
     pipeline = Pipeline(router, batching, threads, shadows)
     models = partial(reconciler.models, shadows.tally)
-    traffic = Traffic(meters, settings.max_in_flight)
 
     meters.ledger_connected.set_function(lambda: float(ledger.connected))
     meters.ledger_revision.set_function(lambda: reconciler.revision)
 
     def ready() -> bool:
-        return reconciler.settled and not traffic.draining
+        return reconciler.settled and not traffic.draining and batching.available
 
+    protocol = OpenInference(pipeline, router, batching, ready)
     limits = Limits(settings.body_limit, settings.tensor_json_limit, settings.request_timeout_s)
     return Parts(
         settings=settings,
@@ -113,8 +122,10 @@ def build(
         pipeline=pipeline,
         threads=threads,
         traffic=traffic,
-        public=public_app(pipeline, traffic, models, ready, limits, access=access),
-        admin=admin_app(models, changes, ready, meters, access=access),
+        access=access,
+        protocol=protocol,
+        public=public_app(pipeline, protocol, models, traffic=traffic, threads=threads, limits=limits, access=access),
+        admin=admin_app(protocol, models, reconciler.states, changes, meters, access=access),
     )
 
 
@@ -137,25 +148,61 @@ async def run(settings: Settings, *, engine: Engine | None = None) -> None:
     with ExitStack() as sockets:  # closed whatever happens: a second address that cannot be had gives back the first
         addresses = ((settings.host, settings.port), (settings.admin_host, settings.admin_port))
         bound = [sockets.enter_context(bind(host, port)) for host, port in addresses]
+        grpc_port = _grpc_port(settings, bound)
         parts = build(settings, engine=engine, keyring=keyring)
+        rpc = None if grpc_port is None else open_rpc(parts, bound[0].getsockname()[0], grpc_port)
         listeners = [Listener(app, at) for app, at in zip((parts.public, parts.admin), bound, strict=True)]
 
         async def start() -> None:
             await parts.start()
             _calm_collector()
             names = ", ".join(resident.version.name for resident in parts.router.stables())
-            print(f"tidegate serves {names or 'no model'} on {listeners[0].url} (admin {listeners[1].url})", flush=True)  # noqa: T201
+            grpc = f"gRPC {rpc.address}" if rpc is not None else f"no gRPC: port {settings.grpc_port} is taken"
+            where = f"{listeners[0].url} (admin {listeners[1].url}, {grpc})"
+            print(f"tidegate serves {names or 'no model'} on {where}", flush=True)  # noqa: T201
 
         try:
             await serve(
                 listeners,
                 parts.traffic,
                 start,
+                rpc=rpc,
                 drain_delay_s=settings.drain_delay_s,
                 drain_timeout_s=settings.drain_timeout_s,
             )
         finally:
             await parts.close()
+
+
+def open_rpc(parts: Parts, host: str, port: int) -> RpcServer:
+    """The gateway's gRPC, at its address and not yet started. SettingsInvalid when that cannot be had."""
+    settings = parts.settings
+    bounds = Bounds(settings.tensor_json_limit, settings.request_timeout_s)
+    rpc = RpcServer(parts.protocol, parts.access, parts.traffic, body_limit=settings.body_limit, bounds=bounds)
+    try:
+        rpc.bind(host, port)
+    except OSError:
+        remedy = f"Choose another {option('grpc_port')} or stop what uses it."
+        raise SettingsInvalid(f"{host}:{port}: address already in use.", remedy=remedy) from None
+    return rpc
+
+
+def _grpc_port(settings: Settings, bound: Sequence[socket.socket]) -> int | None:
+    """The port for gRPC; None when nobody asked for the default one and another program has it.
+
+    bound: our own sockets, which are not seen to be taken before they listen. SettingsInvalid: it was asked for.
+    """
+    port = settings.grpc_port
+    try:
+        if port and port in (at.getsockname()[1] for at in bound):
+            raise SettingsInvalid(f"{option('grpc_port')}: {port} is this gateway's own for HTTP.")
+        bind(bound[0].getsockname()[0], port).close()
+    except SettingsInvalid as error:
+        if settings.grpc_port_is_asked_for:
+            raise
+        log.warning("no gRPC: %s", error)
+        return None
+    return port
 
 
 def _calm_collector() -> None:
@@ -166,29 +213,6 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-
-
-def open_keyring(settings: Settings) -> Keyring:
-    """The keys there are; SettingsInvalid when there are none and these settings need some."""
-    keyring = Keyring(settings.keys_file)
-    if keyring.required:
-        return keyring
-    remedy = f"Make one first: tidegate keys add NAME --scope predict --keys {settings.keys_file}"
-    for name, host in settings.exposed.items():
-        detail = (
-            f"{option(name)}: {host} is no loopback address: whoever reaches it could use every model, with no key."
-        )
-        raise SettingsInvalid(detail, remedy=remedy)
-    if settings.keys:
-        raise SettingsInvalid(f"{option('keys')}: there is no key in {settings.keys_file}.", remedy=remedy)
-    return keyring
-
-
-def open_ledger(settings: Settings) -> Ledger:
-    """Redis if the settings name one, else a file."""
-    plugin = plugins.find(ledgers.FOLDER, "redis" if settings.redis else "file", "PLUGIN")
-    ledger: Ledger = plugin(LedgerOptions(settings.state, settings.redis or ""))
-    return ledger
 
 
 def open_changes(settings: Settings) -> Offline:
@@ -204,12 +228,3 @@ def open_changes(settings: Settings) -> Offline:
         return index
 
     return Offline(Changes(ledger, Examiner(), refresh, settings.load_timeout_s), look, refresh, ledger)
-
-
-def _engine(settings: Settings, threads: Threads) -> Engine:
-    try:
-        plugin = plugins.find(engines.FOLDER, settings.engine, "PLUGIN")
-    except NotFound as error:
-        raise SettingsInvalid(error.detail, remedy=error.remedy) from None
-    engine: Engine = plugin(EngineOptions(threads))
-    return engine

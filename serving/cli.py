@@ -33,11 +33,13 @@ for command in (models, check, promote, rollback, history, keys):
 @click.option("--state", type=FOLDER, help="Where it is kept who is live.  [default: the user's state folder]")
 @click.option("--host", help="Where callers reach it.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="[default: 8080; 0 takes a free one]")
+@click.option("--grpc-port", type=int, help="On the same host.  [default: 8090, if it is free; 0 takes a free one]")
 @click.option("--admin-host", help="Where operators reach it.  [default: 127.0.0.1]")
 @click.option("--admin-port", type=int, help="[default: 8081; 0 takes a free one]")
 @click.option("--keys", type=FOLDER, help="Who may call.  [default: keys.json in the state folder]")
 @click.option("--redis", help="URL of the Redis in which several gateways share who is live.")
-@click.option("--engine", help="What runs the models.  [default: onnx]")
+@click.option("--engine", help="What runs the models: onnx in this process, or triton.  [default: onnx]")
+@click.option("--triton-url", help="HOST:PORT of Triton's gRPC; the same text at all gateways that share it.")
 def serve(**given: Any) -> None:
     """Serve the models of a repository until SIGTERM or Ctrl-C. Every option is also a variable TIDEGATE_*."""
     from serving.bootstrap import run  # noqa: PLC0415  (the other commands start without it)

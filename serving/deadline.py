@@ -58,5 +58,5 @@ async def by_deadline(deadline_s: float, work: Awaitable[T]) -> T:
 
 
 def _late() -> DeadlinePassed:
-    remedy = "Allow more with X-Request-Timeout-Ms, or try again when less is waiting."
+    remedy = "Allow more (over HTTP with X-Request-Timeout-Ms), or try again when less is waiting."
     return DeadlinePassed("The answer was not ready in time.", remedy=remedy)

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from serving.errors import TensorInvalid
-from serving.repository.config import TensorSpec
+from serving.claim import Claims
+from serving.errors import QueueFull, TensorInvalid
+from serving.repository.config import BatchRules, TensorSpec
 from serving.repository.layout import Graph, GraphKey
 from serving.tensors import DTYPES, Tensors, datatype
 from serving.threads import Threads
@@ -24,10 +25,13 @@ FOLDER = "serving.engines"
 class EngineOptions:
     """What an engine may need of the host; every engine's PLUGIN is called with it.
 
-    threads: one a core, for whatever keeps a core busy.
+    threads: one a core, for whatever keeps a core busy. url: of the server that an engine stands for, as host:port;
+    claims: what the gateways need that share it.
     """
 
     threads: Threads
+    url: str = ""
+    claims: Claims | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,25 @@ class Loaded:
     row_costs_s: Mapping[int, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What became of a graph's requests since it was loaded. Seconds add up over requests, failed ones apart.
+
+    rows: of answered requests; runs: of the engine, each of one batch; batches: rows of a run -> how many such runs
+    there were, and their seconds; last: Unix seconds of the last run, 0 for none.
+    """
+
+    answered: int = 0
+    failed: int = 0
+    rows: int = 0
+    runs: int = 0
+    queue_s: float = 0.0
+    run_s: float = 0.0
+    failed_s: float = 0.0
+    batches: Mapping[int, tuple[int, float]] = field(default_factory=dict)
+    last: float = 0.0
+
+
 ANY_TIME = Call()
 
 
@@ -71,6 +94,11 @@ class Engine(ABC):
     """Runs graphs. All methods are called from one event loop."""
 
     batches_itself: ClassVar[bool] = False
+
+    @property
+    def available(self) -> bool:
+        """Whether what is loaded can answer now."""
+        return True
 
     @abstractmethod
     async def load(self, graph: Graph, warm_up: Sequence[Tensors], *, quietly: bool = False) -> Loaded:
@@ -91,9 +119,27 @@ class Engine(ABC):
         DeadlinePassed: too late, nothing was started.
         """
 
+    async def statistics(self, key: GraphKey) -> Statistics:
+        """What became of the graph's requests, by whoever makes batches of them. ModelNotReady: not loaded."""
+        raise NotImplementedError(f"{type(self).__name__} makes no batches of {key}.")
+
     @abstractmethod
     async def close(self) -> None:
         """Ends after all runs have ended. No run is taken from here on."""
+
+
+def check_admission(name: str, rows: int, waiting_rows: int, rules: BatchRules) -> None:
+    """Whether a request may wait for its turn: TensorInvalid when it is larger than a batch, QueueFull when it may not.
+
+    name: of the graph; waiting_rows: that wait already.
+    """
+    most = max(1, rules.max_batch_size)
+    if rows > most:
+        raise TensorInvalid(
+            f"{rows} rows in one request; the model takes at most {most}.", remedy="Send fewer rows a request."
+        )
+    if waiting_rows + rows > rules.max_queue_rows:
+        raise QueueFull(f"{waiting_rows} rows wait for {name} already.", remedy="Try again later.")
 
 
 def check_inputs(inputs: Tensors, specs: Sequence[TensorSpec], *, batched: bool) -> None:

@@ -1,4 +1,5 @@
-"""Everything that can go wrong, as one tree of facts. HTTP knows them in one table: gateway/errors.py.
+"""Everything that can go wrong, as one tree of facts. HTTP and gRPC know them in a table each:
+gateway/errors.py, gateway/rpc/statuses.py.
 
 TidegateError
 ├── InvalidInput                the caller can mend the request
@@ -32,6 +33,7 @@ TidegateError
 ├── DeadlinePassed              the answer would come too late
 ├── OutputInvalid               the model's answer cannot be used (NaN, wrong shape)
 ├── EngineFailed                the engine broke down over a run
+│   └── EngineAway              the server that runs the models cannot be reached, or is loading anew
 ├── RepositoryInvalid           a file of the model repository is wrong: which, where, what was expected
 └── SettingsInvalid             the gateway was started with settings that cannot hold
 """
@@ -225,6 +227,11 @@ class OutputInvalid(TidegateError):
 class EngineFailed(TidegateError):
     code = "engine_failed"
     title = "The engine failed"
+
+
+class EngineAway(EngineFailed):
+    code = "engine_unavailable"
+    title = "The engine is not there"
 
 
 class RepositoryInvalid(TidegateError):

@@ -1,13 +1,13 @@
 """READ FIRST: the path of a request, in order.
 
-    gateway/routes/...            the body, read under limits; the deadline
+    gateway/routes/..., rpc/...   the body, read under limits; the deadline
       Pipeline.predict
         router.resolve            version first: labels and thresholds belong to it; the lease keeps it loaded
         task.answer               steps.pre    request -> tensors, on a worker thread     (tasks/<verb>.encode)
                                   steps.run    tensors -> tensors, rows of others beside  (batching -> engines)
                                   steps.post   tensors -> reply, by its labels            (tasks/<verb>.decode)
     then, the answer sent         a copy for the version in the shadow, if there is one   (shadow.py)
-    failure anywhere              an error of errors.py, counted by its code; gateway/errors.py makes it an answer
+    failure anywhere              an error of errors.py, counted by its code; each transport has a table for them
 
 `Pipeline.infer` is the same path for callers who bring tensors.
 """
@@ -24,7 +24,6 @@ from serving.deadline import by_deadline
 from serving.engine import Call, Engine, Run, check_inputs
 from serving.errors import TaskMismatch, TidegateError
 from serving.monitoring.agreement import same_tensors
-from serving.repository.layout import SINGLE_GRAPH
 from serving.shadow import Shadows
 from serving.task import Reply, Request
 from serving.telemetry import Stages
@@ -49,9 +48,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """Output tensors, the version that gave them and where the seconds went. `afterwards`: as of Answer."""
+    """Output tensors, the graph and version that gave them and where the seconds went. `afterwards`: as of Answer."""
 
-    model: str
+    graph: str
     version: int
     outputs: Tensors
     stages: Stages
@@ -85,19 +84,24 @@ class Pipeline:
 
             return Answer(reply, stages, self._mirror(resident, compare))
 
-    async def infer(self, target: Target, inputs: Tensors, call: Call) -> Inference:
-        """One run of a model's graph on the caller's own tensors; TensorInvalid when they do not fit it."""
+    async def infer(self, target: Target, inputs: Tensors, call: Call, graph: str = "") -> Inference:
+        """One run of a graph on the caller's own tensors; TensorInvalid when they do not fit it.
+
+        graph: its name in the repository, of a model that has several.
+        """
         with self._router.resolve(target, None) as resident:
+            role = resident.role(graph)
             stages = Stages()
-            outputs = await _held(resident, call, stages, self._steps(resident, call, stages).run(SINGLE_GRAPH, inputs))
+            outputs = await _held(resident, call, stages, self._steps(resident, call, stages).run(role, inputs))
 
             async def compare(shadow: Resident) -> float:
                 late = Call(time.monotonic() + SHADOW_S)
-                run = self._steps(shadow, late, Stages()).run(SINGLE_GRAPH, inputs)
+                run = self._steps(shadow, late, Stages()).run(shadow.role(graph), inputs)
                 return same_tensors(outputs, await by_deadline(late.deadline_s, run))
 
             version = resident.version
-            return Inference(version.model, version.number, outputs, stages, self._mirror(resident, compare))
+            name = resident.key(role).name
+            return Inference(name, version.number, outputs, stages, self._mirror(resident, compare))
 
     def _steps(self, resident: Resident, call: Call, stages: Stages) -> _Steps:
         return _Steps(resident, self._engine, self._threads, call, stages)

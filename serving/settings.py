@@ -37,8 +37,14 @@ class Settings(BaseSettings):
     port: Port = 8080
     admin_host: str = "127.0.0.1"
     admin_port: Port = 8081
+    grpc_port: Port = Field(default=8090, description="on the same host as `port`")
     keys: Path | None = Field(default=None, description="the key file; without it keys.json in the state folder")
     engine: str = "onnx"
+    triton_url: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$|^\[[0-9A-Fa-f:]+\]:[0-9]{1,5}$",
+        description="host:port of Triton's gRPC, for the engine triton; the same text at all gateways that share it",
+    )
     redis: str | None = Field(
         default=None, repr=False, description="URL of the Redis that several gateways share their state in"
     )
@@ -80,8 +86,13 @@ class Settings(BaseSettings):
         return self.keys or self.state / "keys.json"
 
     @property
+    def grpc_port_is_asked_for(self) -> bool:
+        """Whether somebody chose it. The default one may be missing, if another program has it."""
+        return "grpc_port" in self.model_fields_set
+
+    @property
     def exposed(self) -> Mapping[str, str]:
-        """The settings with an address that others than this machine reach."""
+        """The settings with an address that others than this machine reach. gRPC is on `host` as well."""
         hosts = {"host": self.host, "admin_host": self.admin_host}
         return {
             name: host

@@ -111,7 +111,10 @@ class Meters:
             registry=self.registry,
         )
         self.responses = Counter(
-            "tidegate_http_responses", "HTTP answers by route and status.", ("route", "status"), registry=self.registry
+            "tidegate_http_responses",
+            "Answers by route and status: of HTTP by path and number, of gRPC by method and name.",
+            ("route", "status"),
+            registry=self.registry,
         )
         self.access_refusals = Counter(
             "tidegate_access_refusals", "Requests refused over their key, by code.", ("code",), registry=self.registry

@@ -230,6 +230,7 @@ class Process:
 
     url: str
     admin_url: str
+    grpc: str  # host:port
     popen: subprocess.Popen[str]
     log: Path
 
@@ -244,7 +245,7 @@ class Process:
 def gateway_process(repository: Path, state: Path, *flags: str, **environment: str) -> Iterator[Process]:
     """`tidegate serve` on free ports. `flags`: of Python; `environment`: on top of this one's."""
     program = Path(sys.executable).with_name("tidegate")
-    options = ["--repository", repository, "--state", state, "--port", "0", "--admin-port", "0"]
+    options = ["--repository", repository, "--state", state, "--port", "0", "--admin-port", "0", "--grpc-port", "0"]
     log = state.with_name("gateway.log")
     with log.open("w") as stderr:
         popen = subprocess.Popen(
@@ -258,8 +259,8 @@ def gateway_process(repository: Path, state: Path, *flags: str, **environment: s
         ready, _, _ = select.select([popen.stdout], [], [], 4 * PATIENCE_S)
         line = popen.stdout.readline() if ready else ""
         assert line.startswith("tidegate serves"), f"it did not start: {line!r} {log.read_text()}"
-        public, admin = (word.strip("()\n") for word in line.split() if "http://" in word)
-        yield Process(public, admin, popen, log)
+        public, admin = (word.strip("(),\n") for word in line.split() if "http://" in word)
+        yield Process(public, admin, line.split()[-1].strip(")"), popen, log)
     finally:
         popen.terminate()  # twice: not to wait for the drain delay
         popen.terminate()

@@ -10,6 +10,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from serving.repository.config import ModelConfig, write_config
 from serving.repository.digests import digest_folder
+from serving.repository.layout import SINGLE_GRAPH, Graph, scan
 from serving.repository.manifest import Code, Licence, Manifest, write_manifest
 
 LICENCE = Licence(spdx="Apache-2.0", source="made by the tests")
@@ -67,6 +68,53 @@ def _save(path, nodes, constants, inputs, outputs):
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+
+
+def write_graph(path, nodes, inputs, outputs, constants=()) -> None:
+    """Writes any graph. constants: (name, value)."""
+    initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, initializers)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
+    save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+
+
+def add_loop(root) -> None:
+    """Publishes `loop`: n int64 [1] -> y float32 [1], sin of sin of ... of 1, in n turns of half a microsecond."""
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["go_on"]),
+            helper.make_node("Sin", ["at"], ["next"]),
+        ],
+        "body",
+        [
+            value("turn", TensorProto.INT64, []),
+            value("go", TensorProto.BOOL, []),
+            value("at", TensorProto.FLOAT, [1]),
+        ],
+        [value("go_on", TensorProto.BOOL, []), value("next", TensorProto.FLOAT, [1])],
+    )
+    write_graph(
+        root / "loop/1/model.onnx",
+        [
+            helper.make_node("Squeeze", ["n"], ["turns"]),
+            helper.make_node("Loop", ["turns", "yes", "start"], ["y"], body=body),
+        ],
+        [value("n", TensorProto.INT64, [1])],
+        [value("y", TensorProto.FLOAT, [1])],
+        [("yes", np.array(True)), ("start", np.ones(1, np.float32))],
+    )
+    write_config(root / "loop/config.pbtxt", config("loop", max_batch_size=0))
+
+
+def turns(count: int) -> dict[str, np.ndarray]:
+    return {"n": np.array([count])}
+
+
+def graph_of(root: Path, name: str = "colours", number: int = 1) -> Graph:
+    """The only graph of a version."""
+    return scan(root).models[name].versions[number].graphs[SINGLE_GRAPH]
 
 
 def config(name: str, **fields) -> ModelConfig:
@@ -129,6 +177,44 @@ def add_plain(root: Path, name: str = "double", number: int = 1, **fields) -> Pa
             **fields,
         ),
     )
+    return folder
+
+
+def add_identity(root: Path, name: str, kind: str, dims: tuple[int, ...], *, batched: bool = True) -> Path:
+    """Publishes a plain model that gives back its input x as y. kind: a datatype of the protocol."""
+    onnx_kind = {"BYTES": TensorProto.STRING, "FP16": TensorProto.FLOAT16, "FP32": TensorProto.FLOAT}[kind]
+    shape = [*(["n"] if batched else []), *(f"d{i}" if size < 0 else size for i, size in enumerate(dims))]
+    folder = root / name / "1"
+    folder.mkdir(parents=True)
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "tiny",
+        [helper.make_tensor_value_info("x", onnx_kind, shape)],
+        [helper.make_tensor_value_info("y", onnx_kind, shape)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    save(model, folder / "model.onnx")
+    data_type = pb.TYPE_STRING if kind == "BYTES" else pb.DataType.Value(f"TYPE_{kind}")
+    write_config(
+        root / name / "config.pbtxt",
+        config(
+            name,
+            max_batch_size=8 if batched else 0,
+            input=[pb.ModelInput(name="x", data_type=data_type, dims=dims)],
+            output=[pb.ModelOutput(name="y", data_type=data_type, dims=dims)],
+        ),
+    )
+    return folder
+
+
+def add_two_graphs(root: Path, name: str = "pair") -> Path:
+    """Publishes a classifier whose manifest names two graphs: NAME.decoder, and NAME.encoder, which doubles."""
+    folder = add_classifier(root, name)
+    for graph, add in (("decoder", add_classifier), ("encoder", add_plain)):
+        made = add(root, f"{name}.{graph}")
+        for extra in ("manifest.json", "labels.txt"):
+            (made / extra).unlink(missing_ok=True)
+    write_classifier_manifest(folder, graphs={"model": f"{name}.decoder", "encoder": f"{name}.encoder"})
     return folder
 
 

@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Final
 
-from serving.batching.policy import Reason, decide, efficient_rows
-from serving.engine import ANY_TIME, Call, Engine, Loaded, Run
-from serving.errors import DeadlinePassed, EngineFailed, InvalidInput, ModelNotReady, QueueFull, TensorInvalid
+from serving.batching.counts import Counts
+from serving.batching.policy import Reason, affordable, decide
+from serving.engine import ANY_TIME, Call, Engine, Loaded, Run, Statistics, check_admission
+from serving.errors import DeadlinePassed, EngineFailed, InvalidInput, ModelNotReady
 from serving.repository.config import BatchRules
 from serving.repository.layout import Graph, GraphKey
 from serving.tensors import Tensors, concatenate, row_count, rows
 
-QUIET_TURNS: Final = 2  # a request that is read in one turn of the loop arrives here in the next
 MOST_TURNS: Final = 64
 
 
@@ -38,36 +38,52 @@ class Batch:
 
 
 class Batcher(Engine):
-    """Batches the runs of `engine`, graph by graph. `observe` is told of each batch as it starts."""
+    """Batches the runs of `engine`, graph by graph. `observe` is told of each batch as it starts.
+
+    quiet_turns: of the loop, after which nothing is on its way: a request that is read in one arrives in the next.
+    """
 
     batches_itself = True
 
-    def __init__(self, engine: Engine, observe: Callable[[Batch], None]) -> None:
-        self._engine = engine
-        self._observe = observe
+    def __init__(
+        self, engine: Engine, observe: Callable[[Batch], None], quiet_turns: Callable[[], int] = lambda: 2
+    ) -> None:
+        self.engine = engine
+        self.observe = observe
+        self.quiet_turns = quiet_turns
         self._lanes: dict[GraphKey, _Lane] = {}
 
+    @property
+    def available(self) -> bool:
+        return self.engine.available
+
     async def load(self, graph: Graph, warm_up: Sequence[Tensors], *, quietly: bool = False) -> Loaded:
-        loaded = await self._engine.load(graph, warm_up, quietly=quietly)
-        self._lanes[graph.key] = _Lane(self._engine, graph.key, graph.config.rules, loaded, self._observe)
+        loaded = await self.engine.load(graph, warm_up, quietly=quietly)
+        self._lanes[graph.key] = _Lane(self, graph.key, graph.config.rules, loaded)
         return loaded
 
     async def unload(self, key: GraphKey) -> None:
         if lane := self._lanes.pop(key, None):
             await lane.drain()
-            await self._engine.unload(key)
+            await self.engine.unload(key)
 
     async def run(self, key: GraphKey, inputs: Tensors, call: Call = ANY_TIME) -> Run:
         """As Engine.run; also QueueFull, at once, when as many rows wait as may."""
-        lane = self._lanes.get(key)
-        if lane is None:
-            raise ModelNotReady(f"{key} is not loaded.", remedy="Ask GET /v1/models for what is.")
-        return await lane.run(inputs, call)
+        return await self._lane(key).run(inputs, call)
+
+    async def statistics(self, key: GraphKey) -> Statistics:
+        return self._lane(key).counts.statistics()
 
     async def close(self) -> None:
         lanes, self._lanes = self._lanes, {}
         await asyncio.gather(*(lane.drain() for lane in lanes.values()))
-        await self._engine.close()
+        await self.engine.close()
+
+    def _lane(self, key: GraphKey) -> _Lane:
+        lane = self._lanes.get(key)
+        if lane is None:
+            raise ModelNotReady(f"{key} is not loaded.", remedy="Ask GET /v1/models for what is.")
+        return lane
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -86,15 +102,15 @@ class _Entry:
 class _Lane:
     """The queue and the slots of one graph."""
 
-    def __init__(
-        self, engine: Engine, key: GraphKey, rules: BatchRules, loaded: Loaded, observe: Callable[[Batch], None]
-    ) -> None:
-        self._engine = engine
+    def __init__(self, batcher: Batcher, key: GraphKey, rules: BatchRules, loaded: Loaded) -> None:
+        self._engine = batcher.engine
         self._key = key
-        self._most_rows = max(1, rules.max_batch_size)  # of one request
-        self._rules = _measured(rules, loaded)
+        self._stated = rules  # what a request may have; batches may be smaller
+        self._rules = affordable(rules, loaded.row_costs_s)
+        self.counts = Counts()
         self._free = loaded.slots
-        self._observe = observe
+        self._observe = batcher.observe
+        self._quiet_turns = batcher.quiet_turns
         self._waiting: list[_Entry] = []
         self._waiting_rows = 0
         self._running: set[asyncio.Task[None]] = set()
@@ -121,13 +137,7 @@ class _Lane:
     def _enqueue(self, inputs: Tensors, call: Call) -> _Entry:
         rules = self._rules
         count = row_count(inputs) if rules.max_batch_size else 1
-        if count > self._most_rows:
-            raise TensorInvalid(
-                f"{count} rows in one request; the model takes at most {self._most_rows}.",
-                remedy="Send fewer rows a request.",
-            )
-        if self._waiting_rows + count > rules.max_queue_rows:
-            raise QueueFull(f"{self._waiting_rows} rows wait for {self._key.name} already.", remedy="Try again later.")
+        check_admission(self._key.name, count, self._waiting_rows, self._stated)
         priority = min(call.priority or rules.default_priority, rules.priority_levels)
         now_s = time.monotonic()
         entry = _Entry(
@@ -169,7 +179,7 @@ class _Lane:
         quiet = 0 if self._arrived else quiet + 1
         self._arrived = False
         full = self._waiting_rows >= max(1, self._rules.max_batch_size)
-        if full or quiet >= QUIET_TURNS or turns >= MOST_TURNS:
+        if full or quiet >= self._quiet_turns() or turns >= MOST_TURNS:
             self._settling = False
             self._pump()
         else:
@@ -185,8 +195,7 @@ class _Lane:
             taken = [self._waiting[i] for i in decision.take]
             for entry in [self._waiting[i] for i in decision.expired]:
                 self._forget(entry)
-                late = DeadlinePassed("The deadline passed while the request waited its turn.")
-                _fail([entry], late)
+                self._fail([entry], DeadlinePassed("The deadline passed while the request waited its turn."))
             if not taken:
                 if decision.wake_s < math.inf:
                     self._timer = self._loop.call_later(decision.wake_s - time.monotonic(), self._pump)
@@ -216,19 +225,20 @@ class _Lane:
             await self._run_together(entries)
         except (EngineFailed, InvalidInput) as error:
             if len(entries) == 1:
-                _fail(entries, error)
+                self._fail(entries, error)
             else:
                 for entry in entries:
                     if not entry.future.done():
                         await self._execute([entry])
         except Exception as error:  # noqa: BLE001  (whatever it is, those who wait must hear of it)
-            _fail(entries, error)
+            self._fail(entries, error)
 
     async def _run_together(self, entries: list[_Entry]) -> None:
         started_s = time.monotonic()
         call = Call(deadline_s=max(entry.deadline_s for entry in entries))  # it is worth running until the last one's
         inputs = entries[0].inputs if len(entries) == 1 else concatenate([entry.inputs for entry in entries])
         run = await self._engine.run(self._key, inputs, call)
+        self.counts.ran(run)
         start = 0
         for entry in entries:
             stop = start + entry.rows
@@ -237,16 +247,11 @@ class _Lane:
             if not entry.future.done():
                 queue_s = started_s - entry.enqueued_s + run.queue_s
                 entry.future.set_result(Run(outputs, queue_s, run.run_s, run.batch_rows))
+                self.counts.answered(entry.rows, queue_s, run.run_s)
 
-
-def _measured(rules: BatchRules, loaded: Loaded) -> BatchRules:
-    """The rules with batches no larger than pays on this host, unless the model's configuration prefers sizes."""
-    if rules.max_batch_size < 2 or rules.preferred_batch_sizes or not loaded.row_costs_s:
-        return rules
-    return replace(rules, max_batch_size=min(rules.max_batch_size, efficient_rows(loaded.row_costs_s)))
-
-
-def _fail(entries: list[_Entry], error: Exception) -> None:
-    for entry in entries:
-        if not entry.future.done():
-            entry.future.set_exception(error)
+    def _fail(self, entries: list[_Entry], error: Exception) -> None:
+        now_s = time.monotonic()
+        for entry in entries:
+            if not entry.future.done():
+                entry.future.set_exception(error)
+                self.counts.failed(now_s - entry.enqueued_s)

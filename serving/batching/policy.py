@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
 from serving.repository.config import BatchRules
@@ -24,17 +24,22 @@ Reason = Literal["full", "preferred", "delay", "deadline", "free"]
 WORTH: Final = 0.05  # by how much a larger batch must make a row cheaper
 
 
-class Waiting(Protocol):
-    """A request that waits. Times on one clock, in seconds; requests of equal `shape` may share a run."""
+class Arriving(Protocol):
+    """A request that waits to be sent. Times on one clock, in seconds."""
 
     @property
     def rows(self) -> int: ...
     @property
+    def deadline_s(self) -> float: ...
+
+
+class Waiting(Arriving, Protocol):
+    """A request that waits to be run. Requests of equal `shape` may share a run."""
+
+    @property
     def shape(self) -> Hashable: ...
     @property
     def enqueued_s(self) -> float: ...
-    @property
-    def deadline_s(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,31 @@ def efficient_rows(costs_s: Mapping[int, float]) -> int:
     """
     limit_s = min(costs_s.values()) * (1 + WORTH)
     return max(2, min(rows for rows, cost_s in costs_s.items() if cost_s <= limit_s))
+
+
+def affordable(rules: BatchRules, costs_s: Mapping[int, float]) -> BatchRules:
+    """The rules with batches no larger than pays on this host, unless the model's configuration prefers sizes."""
+    if rules.max_batch_size < 2 or rules.preferred_batch_sizes or not costs_s:
+        return rules
+    return replace(rules, max_batch_size=min(rules.max_batch_size, efficient_rows(costs_s)))
+
+
+def admit(waiting: Sequence[Arriving], now_s: float, free_rows: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Who may be sent to an engine that makes its own batches, and who is too late, both as positions in the queue.
+
+    In order, and none before one that does not fit: a large request would starve behind small ones.
+    """
+    taken: list[int] = []
+    expired: list[int] = []
+    for i, request in enumerate(waiting):
+        if request.deadline_s <= now_s:
+            expired.append(i)
+        elif request.rows <= free_rows:
+            taken.append(i)
+            free_rows -= request.rows
+        else:
+            break
+    return tuple(taken), tuple(expired)
 
 
 def decide(waiting: Sequence[Waiting], now_s: float, free_slots: int, rules: BatchRules) -> Decision:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from serving.errors import OutputInvalid, TensorInvalid
-from serving.tensors import DTYPES, Array, Tensors, datatype
+from serving.tensors import DTYPES, Array, datatype
 
 MAX_TENSORS = 16
 MAX_DIMENSIONS = 16
@@ -22,37 +22,38 @@ MAX_DIMENSIONS = 16
 
 def read_tensors(inputs: object) -> dict[str, Array]:
     """The `inputs` of a request as arrays; TensorInvalid names the tensor and what is wrong with it."""
+    return {name: read_values(tensor) for name, tensor in named(inputs).items()}
+
+
+def named(inputs: object) -> dict[str, Mapping[str, Any]]:
+    """The `inputs` of a request by name, not yet read."""
     if not isinstance(inputs, list) or not 1 <= len(inputs) <= MAX_TENSORS:
         raise TensorInvalid(f"inputs is not a list of 1 to {MAX_TENSORS} tensors.")
-    tensors: dict[str, Array] = {}
+    tensors: dict[str, Mapping[str, Any]] = {}
     for tensor in inputs:
         if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
             raise TensorInvalid("A tensor is not an object with a name.")
         name = tensor["name"]
         if name in tensors:
             raise TensorInvalid("Two tensors have the same name.")
-        tensors[name] = _read_tensor(tensor)
+        tensors[name] = tensor
     return tensors
 
 
-def write_tensors(outputs: Tensors, wanted: Sequence[str] | None) -> list[dict[str, Any]]:
-    """Arrays as the `outputs` of a reply, those that are wanted (None: all). Numpy arrays stay for the serialiser.
-
-    TensorInvalid: an output that is wanted does not exist. OutputInvalid: numbers that JSON cannot carry.
-    """
-    names = list(outputs) if wanted is None else list(wanted)
-    for name in names:
-        if name not in outputs:
-            raise TensorInvalid("The model has no output of a wanted name.", remedy=f"It has: {', '.join(outputs)}.")
-    return [_write_tensor(name, outputs[name]) for name in names]
-
-
-def _read_tensor(tensor: Mapping[str, Any]) -> Array:
-    shape, kind, data = tensor.get("shape"), tensor.get("datatype"), tensor.get("data")
+def read_signature(tensor: Mapping[str, Any]) -> tuple[str, list[int]]:
+    """What a tensor says of itself: its datatype, of those in DTYPES, and its shape."""
+    shape, kind = tensor.get("shape"), tensor.get("datatype")
     if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or not all(map(_is_size, shape)):
         raise TensorInvalid(f"shape is not a list of at most {MAX_DIMENSIONS} whole numbers from 0.")
     if not isinstance(kind, str) or kind not in DTYPES:
         raise TensorInvalid("datatype is unknown.", remedy=f"There are: {', '.join(DTYPES)}.")
+    return kind, shape
+
+
+def read_values(tensor: Mapping[str, Any]) -> Array:
+    """A tensor with its values in `data`, flat or nested."""
+    kind, shape = read_signature(tensor)
+    data = tensor.get("data")
     if not isinstance(data, list):
         raise TensorInvalid("data is not a list.")
     data = _flat(data)
@@ -63,6 +64,21 @@ def _read_tensor(tensor: Mapping[str, Any]) -> Array:
         return values.reshape(shape)
     except ValueError:  # no values, and beside the 0 a size that numpy cannot hold
         raise TensorInvalid("shape has a size that is too large.") from None
+
+
+def write_values(name: str, values: Array) -> dict[str, Any]:
+    """A tensor with its values in `data`, which stay a numpy array for the serialiser where they may.
+
+    OutputInvalid: numbers that JSON cannot carry.
+    """
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise OutputInvalid(f"The model's output {name} is not finite.", remedy="Ask for it with binary_data.")
+    flat: Any = np.ascontiguousarray(values).reshape(-1)
+    if values.dtype == np.object_:
+        flat = [text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in flat.tolist()]
+    elif values.dtype == np.float16:
+        flat = flat.astype(np.float32)
+    return {"name": name, "datatype": datatype(values.dtype), "shape": list(values.shape), "data": flat}
 
 
 def _is_size(size: object) -> bool:
@@ -102,14 +118,3 @@ def _read_bytes(data: list[Any]) -> Array:
     texts = np.empty(len(data), dtype=np.object_)
     texts[:] = [text.encode() for text in data]
     return texts
-
-
-def _write_tensor(name: str, values: Array) -> dict[str, Any]:
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise OutputInvalid(f"The model's output {name} is not finite.")
-    flat: Any = np.ascontiguousarray(values).reshape(-1)
-    if values.dtype == np.object_:
-        flat = [text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in flat.tolist()]
-    elif values.dtype == np.float16:
-        flat = flat.astype(np.float32)
-    return {"name": name, "datatype": datatype(values.dtype), "shape": list(values.shape), "data": flat}

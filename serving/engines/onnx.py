@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
@@ -22,7 +23,7 @@ from serving.engine import ANY_TIME, Call, Engine, EngineOptions, Loaded, Run
 from serving.errors import DeadlinePassed, EngineFailed, ModelNotReady, RepositoryInvalid, TensorInvalid
 from serving.repository.config import GraphConfig, TensorSpec
 from serving.repository.layout import Graph, GraphKey
-from serving.tensors import DTYPES, Tensors, row_count
+from serving.tensors import DTYPES, Array, Tensors, row_count
 from serving.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class _Session:
         self._threads = self._own or threads
         self._session: Any = None
         self._outputs: list[str] = []
+        self._texts: list[str] = []  # inputs of BYTES
         self._owner = graph.key.name.partition(".")[0]  # the model, whose preparations these runs share cores with
         self._running = 0
         self._idle = asyncio.Event()
@@ -148,6 +150,8 @@ class _Session:
                 self._idle.set()
 
     async def _run(self, inputs: Tensors, call: Call, *, behind: bool = False) -> Run:
+        if self._texts:
+            inputs = {name: _as_text(name, x) if name in self._texts else x for name, x in inputs.items()}
         limit_s = min(call.deadline_s, time.monotonic() + RUN_LIMIT_S)
         options = ort.RunOptions()
         stop = asyncio.get_running_loop().call_later(limit_s - time.monotonic(), _terminate, options)
@@ -162,7 +166,7 @@ class _Session:
             log.warning("%s refused its input: %s", self._graph.key, error)
             raise TensorInvalid(f"{self._graph.key.name} cannot take these tensors.") from None
         except Exception as error:
-            if time.monotonic() >= limit_s:
+            if options.terminate:  # not the clock: timers may be a part of a millisecond early
                 raise DeadlinePassed("The run was stopped: it took too long.") from None
             log.exception("%s failed over a run", self._graph.key)
             raise EngineFailed(f"{self._graph.key.name} failed over this run.") from error
@@ -192,7 +196,18 @@ class _Session:
         wanted = config.outputs or outputs
         _check_types((*inputs, *wanted), f"{self._graph.key}/{config.model_file}")
         self._outputs = [spec.name for spec in wanted]
+        self._texts = [spec.name for spec in inputs if spec.datatype == "BYTES"]
         return Loaded(self._slots, config.inputs or inputs, wanted)
+
+
+def _as_text(name: str, values: Array) -> Array:
+    """ONNX Runtime's strings are UTF-8, and of Python's bytes it takes the printed form, `b'...'`."""
+    texts = np.empty(values.shape, dtype=np.object_)
+    try:
+        texts.reshape(-1)[:] = [one.decode() if isinstance(one, bytes) else one for one in values.reshape(-1).tolist()]
+    except UnicodeDecodeError:
+        raise TensorInvalid(f"{name} has elements that are not UTF-8 text.") from None
+    return texts
 
 
 def _terminate(options: Any) -> None:

@@ -10,14 +10,13 @@ import math
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Literal, TypeAlias, get_args
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
 from serving.errors import Forbidden, TidegateError, TooManyAttempts, Unauthorized
-from serving.gateway.http import CALLER
 from serving.gateway.quota import Quotas, Usage
 from serving.keys import KEY, Key, Keyring, KeyScope
 from serving.telemetry import Meters
@@ -97,6 +96,13 @@ class Attempts:
         return times[0] + WINDOW_S - now_s if refused else 0.0
 
 
+class Admission(NamedTuple):
+    """Who was let in, by the name of the key; `usage`, if there is one, is to be told of the request's end."""
+
+    caller: str = ""
+    usage: Usage | None = None
+
+
 class Access:
     """The door of all ports: it knows the keys, and counts who tries wrong ones."""
 
@@ -114,27 +120,37 @@ class Access:
         """Whether requests need a key now."""
         return self._keyring.required
 
-    def admit(self, scope: Scope, need: str) -> Usage | None:
-        """Lets a request with a key for `need` go on, with the key's name in its scope as the caller's.
+    def admit(self, authorization: Sequence[bytes], address: str, need: str) -> Admission:
+        """Lets a request with a key for `need` go on.
+
+        authorization: all values that it came with; address: its sender's.
 
         Unauthorized without a key of ours, Forbidden with one for other things, TooManyAttempts after many wrong ones,
-        QuotaExceeded when the key has used up what it may. What it gives, if anything, is to be told of the end.
+        QuotaExceeded when the key has used up what it may.
         """
         if need == "public":
-            return None
+            return Admission()
+        key = self.check(authorization, address, need)
+        if need != "predict":
+            return Admission(key.name)
         try:
-            key = self._authenticate(scope)
-            if GRANTED_BY[need].isdisjoint(key.scopes):
-                raise Forbidden("This key is not for this.", remedy=f"Use a key with the scope {need}.")
-            usage = self._quotas.enter(key) if need == "predict" else None
+            return Admission(key.name, self._quotas.enter(key))
         except TidegateError as error:
             self._refusals.labels(error.code).inc()
             raise
-        scope[CALLER] = key.name
-        return usage
 
-    def _authenticate(self, scope: Scope) -> Key:
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
+    def check(self, authorization: Sequence[bytes], address: str, need: str) -> Key:
+        """The key that may do this, with nothing of its quota used: as `admit`, for what is no request yet."""
+        try:
+            key = self._authenticate(authorization, address)
+            if GRANTED_BY[need].isdisjoint(key.scopes):
+                raise Forbidden("This key is not for this.", remedy=f"Use a key with the scope {need}.")
+        except TidegateError as error:
+            self._refusals.labels(error.code).inc()
+            raise
+        return key
+
+    def _authenticate(self, given: Sequence[bytes], address: str) -> Key:
         if not given:
             raise Unauthorized("There is no key with this request.", remedy=REMEDY)
         # Of two headers a proxy in front may have looked at the other one.
@@ -142,8 +158,7 @@ class Access:
         key = self._keyring.find(match[1]) if match else None
         if key is not None:
             return key
-        client = scope.get("client")
-        if wait_s := self._attempts.wait_s(client[0] if client else "", self._clock()):
+        if wait_s := self._attempts.wait_s(address, self._clock()):
             raise TooManyAttempts(
                 "Too many wrong keys came from this address.",
                 remedy="Wait, or send a right one.",

@@ -17,17 +17,21 @@ from serving.errors import MethodNotAllowed, ParameterInvalid, RouteNotFound, Ti
 from serving.gateway.access import Access, Needs
 from serving.gateway.direct import DirectRoute, DirectTable
 from serving.gateway.errors import HeadersTooMany, met_a_bug, problem, shaped
-from serving.gateway.http import read_request, send_answer
+from serving.gateway.http import CALLER, credentials_of, read_request, send_answer
+from serving.gateway.open_inference import OpenInference
 from serving.gateway.quota import Usage
 from serving.gateway.routes.admin import admin_router, changes_router
 from serving.gateway.routes.docs import docs_router, document_router
 from serving.gateway.routes.probes import probes_router
+from serving.gateway.routes.repository import repository_router
 from serving.gateway.routes.v1 import models_router, task_routes
-from serving.gateway.routes.v2 import infer_routes
+from serving.gateway.routes.v2 import Bounds, infer_routes
+from serving.gateway.routes.v2_models import protocol_router
 from serving.gateway.traffic import Traffic, check_head
 from serving.pipeline import Pipeline
 from serving.telemetry import Meters
-from serving.versions.catalog import ModelList
+from serving.threads import Threads
+from serving.versions.catalog import GraphState, ModelList
 from serving.versions.changes import Changes
 
 log = logging.getLogger(__name__)
@@ -65,7 +69,8 @@ class Gateway:
         usage: Usage | None = None
         if self._access.closed:
             try:
-                usage = self._access.admit(scope, route.need if route is not None else self._needs.of(scope))
+                need = route.need if route is not None else self._needs.of(scope)
+                scope[CALLER], usage = self._access.admit(*credentials_of(scope), need)
             except TidegateError as error:
                 await send_answer(send, shaped(error, scope["path"]), read_request(scope, receive).request_id)
                 return
@@ -99,27 +104,46 @@ class Gateway:
 
 def public_app(
     pipeline: Pipeline,
-    traffic: Traffic,
+    protocol: OpenInference,
     models: Callable[[], ModelList],
-    ready: Callable[[], bool],
-    limits: Limits,
     *,
+    traffic: Traffic,
+    threads: Threads,
+    limits: Limits,
     access: Access,
 ) -> Gateway:
     """What callers reach: tasks, models, /v2, probes and the documentation."""
     direct = [
         *task_routes(pipeline, traffic, limits.body, limits.request_s),
-        *infer_routes(pipeline, traffic, limits.tensor_json, limits.request_s),
+        *infer_routes(protocol, traffic, threads, Bounds(limits.body, limits.tensor_json, limits.request_s)),
     ]
-    app = _app([models_router(models), probes_router(ready), docs_router(TITLE)], direct)
-    return Gateway(app, direct, access)
+    routers = [
+        models_router(models),
+        protocol_router(protocol, "predict"),
+        probes_router(protocol.ready),
+        docs_router(TITLE),
+    ]
+    return Gateway(_app(routers, direct), direct, access)
 
 
 def admin_app(
-    models: Callable[[], ModelList], changes: Changes, ready: Callable[[], bool], meters: Meters, *, access: Access
+    protocol: OpenInference,
+    models: Callable[[], ModelList],
+    states: Callable[[], list[GraphState]],
+    changes: Changes,
+    meters: Meters,
+    *,
+    access: Access,
 ) -> Gateway:
     """What operators reach."""
-    return Gateway(_app([admin_router(models, meters), changes_router(changes), probes_router(ready)], []), [], access)
+    routers = [
+        admin_router(models, meters),
+        changes_router(changes),
+        protocol_router(protocol, "admin"),
+        repository_router(states, changes),
+        probes_router(protocol.ready),
+    ]
+    return Gateway(_app(routers, []), [], access)
 
 
 def _app(routers: Sequence[APIRouter], direct: Sequence[DirectRoute]) -> FastAPI:

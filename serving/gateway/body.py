@@ -9,9 +9,19 @@ from serving.gateway.http import Inbound
 
 async def read_body(request: Inbound, limit: int) -> bytes:
     """The whole body, at most `limit` bytes. BodyTooLarge: nothing more of it is read; CallerLeft: it never ended."""
-    encoding = request.headers.get(b"content-encoding", b"identity").strip().lower()
-    if encoding not in (b"identity", b""):
+    if encoding_of(request):
         raise MediaTypeUnsupported("The body is compressed.", remedy="Send it without Content-Encoding.")
+    return await read_encoded(request, limit)
+
+
+def encoding_of(request: Inbound) -> bytes:
+    """How the body is compressed, in lower case; empty if it is not."""
+    encoding = request.headers.get(b"content-encoding", b"").strip().lower()
+    return b"" if encoding == b"identity" else encoding
+
+
+async def read_encoded(request: Inbound, limit: int) -> bytes:
+    """As `read_body`, of a body that may be compressed, and is given as it came."""
     if b"upgrade" in request.headers and b"upgrade" in request.headers.get(b"connection", b"").lower():
         # What follows such a head is of the other protocol, says HTTP, and our parser does not read it.
         raise BodyInvalid("The request asks for another protocol.", remedy="Send it as HTTP/1.1, without Upgrade.")

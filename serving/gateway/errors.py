@@ -84,7 +84,7 @@ def problem(error: TidegateError, path: str) -> Outbound:
     if error.remedy:
         body["remedy"] = error.remedy
     body.update(error.extension)
-    return Outbound(_dumps(body), status, PROBLEM_JSON, headers=_headers(error, status))
+    return Outbound(_dumps(body), status, PROBLEM_JSON, headers=_headers(error))
 
 
 def protocol_error(error: TidegateError, path: str) -> Outbound:
@@ -93,7 +93,7 @@ def protocol_error(error: TidegateError, path: str) -> Outbound:
     status = status_of(error)
     if status in (HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.CONFLICT):
         status = HTTPStatus.BAD_REQUEST
-    return Outbound(_dumps({"error": str(error)}), status, headers=_headers(error, status))
+    return Outbound(_dumps({"error": str(error)}), status, headers=_headers(error))
 
 
 def shaped(error: TidegateError, path: str) -> Outbound:
@@ -118,15 +118,22 @@ def _dumps(body: Mapping[str, Any]) -> bytes:
         return orjson.dumps(safe)
 
 
-def _headers(error: TidegateError, status: HTTPStatus) -> tuple[Header, ...]:
-    headers: list[Header] = []
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers.append((b"retry-after", b"%d" % random.randint(*RETRY_AFTER_S)))  # noqa: S311  (a spread, no secret)
+def retry_after_s(error: TidegateError) -> int | None:
+    """In how many seconds another try has a chance; None when that cannot be said."""
     if isinstance(error, errors.Throttled):
         # Never less than the wait: who comes back then is let in.
         most_s = RETRY_AFTER_S[1] - RETRY_AFTER_S[0] if isinstance(error, errors.QuotaExceeded) else 0
-        spread_s = random.randint(0, most_s)  # noqa: S311  (likewise)
-        headers.append((b"retry-after", b"%d" % (error.wait_s + spread_s)))
+        return error.wait_s + random.randint(0, most_s)  # noqa: S311  (a spread, no secret)
+    if status_of(error) == HTTPStatus.SERVICE_UNAVAILABLE:
+        return random.randint(*RETRY_AFTER_S)  # noqa: S311  (likewise)
+    return None
+
+
+def _headers(error: TidegateError) -> tuple[Header, ...]:
+    headers: list[Header] = []
+    wait_s = retry_after_s(error)
+    if wait_s is not None:
+        headers.append((b"retry-after", b"%d" % wait_s))
     if isinstance(error, errors.Unauthorized):
         headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(error, errors.BodyTooLarge | errors.Unauthorized | errors.TooManyAttempts | HeadersTooMany):

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 Header: TypeAlias = tuple[bytes, bytes]
 JSON: Final = b"application/json"
-CALLER: Final = "tidegate.caller"  # of a scope: put there by access.py
+CALLER: Final = "tidegate.caller"  # of a scope: put there by app.py
 # What may come back in a header: nothing that could end a line or a quoted string.
 _PROCESS: Final = secrets.token_hex(6).encode()
 _COUNT: Final = itertools.count(1)
@@ -73,6 +73,13 @@ def read_request(scope: Scope, receive: Receive) -> Inbound:
     headers: dict[bytes, bytes] = dict(scope["headers"])
     given = headers.get(b"x-request-id", b"")
     return Inbound(scope, receive, headers, given if given and REQUEST_ID.fullmatch(given) else fresh_id())
+
+
+def credentials_of(scope: Scope) -> tuple[list[bytes], str]:
+    """What a request says of its sender: the values of its `Authorization`, and the address it comes from."""
+    client = scope.get("client")
+    given = [value for name, value in scope["headers"] if name == b"authorization"]
+    return given, client[0] if client else ""
 
 
 def caller_of(scope: Scope) -> str:

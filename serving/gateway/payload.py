@@ -87,7 +87,7 @@ def read_version(value: object) -> int:
     return int(text)
 
 
-def read_json(body: bytes) -> dict[str, Any]:
+def read_json(body: bytes | memoryview) -> dict[str, Any]:
     """A JSON object. NaN, infinities, half surrogates and deep nesting are refused, as RFC 8259 has it."""
     try:
         value = orjson.loads(body)

@@ -15,6 +15,7 @@ import uvicorn
 from serving.errors import SettingsInvalid
 from serving.gateway.app import Gateway
 from serving.gateway.protocol import JoinedProtocol
+from serving.gateway.rpc.server import RpcServer
 from serving.gateway.traffic import Traffic
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ async def serve(
     traffic: Traffic,
     start: Callable[[], Awaitable[None]],
     *,
+    rpc: RpcServer | None = None,
     drain_delay_s: float,
     drain_timeout_s: float,
 ) -> None:
@@ -69,13 +71,16 @@ async def serve(
             asyncio.create_task(server.serve([listener.socket]))
             for server, listener in zip(servers, listeners, strict=True)
         ]
+        if rpc is not None:
+            await rpc.start()
         try:
             await start()
             await stop.wait(drain_delay_s)
         finally:
             for server in servers:
                 server.should_exit = True
-            await asyncio.gather(*running)
+            ending = [rpc.stop(drain_timeout_s)] if rpc is not None else []
+            await asyncio.gather(*running, *ending)
 
 
 class _Server(uvicorn.Server):

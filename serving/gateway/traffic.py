@@ -17,6 +17,10 @@ from serving.telemetry import Meters
 
 log = logging.getLogger(__name__)
 
+# What the loop reads in one turn has arrived in the next. grpc's threads hand a call over event by event: callers who
+# were answered together ask again within some turns more, and with fewer they met in no batch.
+READ_TURNS = 2
+HANDED_OVER_TURNS = 8
 MAX_HEADERS = 100
 MAX_HEAD = 64 * 1024
 ErrorShape = Callable[[TidegateError, str], Outbound]
@@ -38,6 +42,7 @@ class Traffic:
         self.draining = False
         self.presence = Presence()
         self.in_flight = 0
+        self.handed_over = 0  # of those in flight, they that come and go through grpc's threads
         self._limit = max_in_flight
         self._meters = meters
         meters.in_flight.set_function(lambda: self.in_flight)
@@ -48,12 +53,17 @@ class Traffic:
             raise Busy("As many requests are in flight as this gateway takes.", remedy="Try again later.")
         self.in_flight += 1
 
+    @property
+    def quiet_turns(self) -> int:
+        """Turns of the loop in which nothing comes, after which nothing is on its way."""
+        return HANDED_OVER_TURNS if self.handed_over > 1 else READ_TURNS
+
     def leave(self) -> None:
         self.in_flight -= 1
 
-    def counter(self, route: str, status: int) -> Counter:
-        """Counts the answers of a route with a status."""
-        return self._meters.responses.labels(route, str(int(status)))
+    def counter(self, route: str, status: int | str) -> Counter:
+        """Counts the answers of a route with a status: a number of HTTP, a name of gRPC."""
+        return self._meters.responses.labels(route, status if isinstance(status, str) else str(int(status)))
 
 
 class Endpoint:

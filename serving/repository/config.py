@@ -7,11 +7,11 @@ tritonclient carries. Our own bounds stand in `parameters`, which Triton hands t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from google.protobuf import text_format
+from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from serving.errors import RepositoryInvalid
@@ -25,6 +25,7 @@ DEFAULT_QUEUE_ROWS: Final = 256
 MOST_DIGITS: Final = 9  # of a number in `parameters`
 # The types that the protocol can carry: Triton's name -> the protocol's.
 DATATYPES: Final = {"TYPE_STRING" if name == "BYTES" else f"TYPE_{name}": name for name in DTYPES}
+_TYPES: Final = {kind: pb.DataType.Value(name) for name, kind in DATATYPES.items()}
 _NAMES: Final = {pb.DataType.Value(name): name for name in DATATYPES}
 
 
@@ -56,7 +57,7 @@ class BatchRules:
 class GraphConfig:
     """A config.pbtxt, read. `inputs` and `outputs` may be empty: then the model file itself says what they are.
 
-    `instances` runs may go on at once; `threads_per_run` None means cores / instances.
+    `instances` runs may go on at once; `threads_per_run` None means cores / instances. `message`: the file, whole.
     """
 
     name: str
@@ -66,6 +67,7 @@ class GraphConfig:
     instances: int
     threads_per_run: int | None
     rules: BatchRules
+    message: Any = field(default=None, repr=False, compare=False)
 
     @property
     def model_file(self) -> str:
@@ -106,12 +108,60 @@ def parse_config(message: Any, name: str, file: str = "config.pbtxt") -> GraphCo
         instances=_instances(message, file),
         threads_per_run=_whole_parameter(message, "intra_op_thread_count", file),
         rules=_rules(message, file),
+        message=message,
     )
 
 
 def write_config(path: Path, message: Any) -> None:
     """Writes the message as protobuf text."""
     path.write_text(text_format.MessageToString(message), encoding="utf-8")
+
+
+def fill_config(config: GraphConfig, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Any:
+    """The whole ModelConfig, a copy: what the file leaves to the model and to Triton's defaults is filled in.
+
+    inputs, outputs: as the engine that loaded the graph tells them.
+    """
+    message = ModelConfig()
+    message.CopyFrom(config.message)
+    message.name = config.name
+    message.default_model_filename = message.default_model_filename or config.model_file
+    for field_, specs in ((message.input, inputs), (message.output, outputs)):
+        if not field_:
+            for spec in specs:
+                field_.add(name=spec.name, data_type=_TYPES[spec.datatype], dims=spec.shape)
+    if not message.instance_group:
+        message.instance_group.add(name=config.name, count=config.instances, kind=pb.ModelInstanceGroup.KIND_AUTO)
+    return message
+
+
+def config_as_json(message: Any) -> dict[str, Any]:
+    """The message as Triton's REST interface shows it: proto names, empty fields too, and 64-bit numbers as numbers.
+
+    (protobuf's own JSON has those as text, which clients of Triton do not expect.)
+    """
+    value: dict[str, Any] = json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    _text_to_numbers(value, message.DESCRIPTOR)
+    return value
+
+
+def _text_to_numbers(value: dict[str, Any], descriptor: Any) -> None:
+    """Of the 64-bit fields, in place."""
+    for field_ in descriptor.fields:
+        found = value.get(field_.name)
+        if not found:
+            continue
+        if field_.cpp_type in (field_.CPPTYPE_INT64, field_.CPPTYPE_UINT64):
+            value[field_.name] = [int(one) for one in found] if isinstance(found, list) else int(found)
+        elif field_.message_type is not None and field_.message_type.GetOptions().map_entry:
+            kind = field_.message_type.fields_by_name["value"].message_type
+            for one in found.values() if kind is not None else ():
+                _text_to_numbers(one, kind)
+        elif field_.message_type is not None:
+            for one in found if isinstance(found, list) else [found]:
+                _text_to_numbers(one, field_.message_type)
 
 
 def _tensors(specs: Sequence[Any], file: str, field: str) -> tuple[TensorSpec, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -45,6 +46,16 @@ class ModelState(BaseModel):
 
 class ModelList(BaseModel):
     models: list[ModelState]
+
+
+@dataclass(frozen=True, slots=True)
+class GraphState:
+    """Whether one version of a graph is loaded at this gateway, in Triton's words, and if it cannot be, why."""
+
+    name: str
+    version: int
+    state: Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
+    reason: str = ""
 
 
 Tallies = Callable[[str, int], Tally]

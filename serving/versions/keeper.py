@@ -10,10 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from serving.errors import RepositoryInvalid, TidegateError
+from serving.errors import EngineAway, RepositoryInvalid, TidegateError
 from serving.ledger import Pointers
-from serving.repository.layout import Model
-from serving.versions.catalog import task_of
+from serving.repository.layout import GraphKey, Model
+from serving.versions.catalog import GraphState, task_of
 from serving.versions.loader import Loader
 from serving.versions.policy import Load, Step, Unload, next_step, wanted_versions
 from serving.versions.resident import Resident
@@ -21,6 +21,7 @@ from serving.versions.router import Route, Router
 
 log = logging.getLogger(__name__)
 
+RETRY_SOON_S: Final = 0.5  # when it is the engine's server that is away, and not the version that is at fault
 RETRY_S: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 
 
@@ -66,6 +67,12 @@ class Keeper:
         """The version that answers those who name none and meet no canary."""
         return self._serving.version.number if self._serving else None
 
+    def states(self) -> list[GraphState]:
+        """Of each graph of each version that is published or loaded."""
+        loaded = {number: resident.version for number, resident in self._residents.items()}
+        versions = sorted({**self.model.versions, **loaded}.items())
+        return [self._state(graph.key) for _, version in versions for graph in version.graphs.values()]
+
     def follow(self, model: Model, pointers: Pointers) -> None:
         """Points where the ledger points, at once as far as it is loaded; the rest is loaded and let go meanwhile."""
         if self._attempt(pointers) != self._attempt(self.pointers) or model is not self.model:
@@ -92,6 +99,18 @@ class Keeper:
         for version in self.ready:
             self._retire(version)
         await asyncio.gather(*self._leaving.values())
+
+    def _state(self, graph: GraphKey) -> GraphState:
+        number = graph.version
+        if number in self._residents:
+            return GraphState(graph.name, number, "READY")
+        if number in self._leaving:
+            return GraphState(graph.name, number, "UNLOADING")
+        if number in self.failures:
+            return GraphState(graph.name, number, "UNAVAILABLE", self.failures[number].reason)
+        if number in wanted_versions(self.pointers):
+            return GraphState(graph.name, number, "LOADING")
+        return GraphState(graph.name, number, "UNAVAILABLE", "It is not among those to be kept loaded.")
 
     async def _keep(self) -> None:
         while True:
@@ -133,7 +152,7 @@ class Keeper:
                     raise RepositoryInvalid(f"{self.model.name}/{number}", "", expected, remedy="Publish it again.")
                 resident = await self._loader.load(version, quietly=self._task is not None)
         except TidegateError as error:
-            self._fail(number, str(error), attempt)
+            self._fail(number, str(error), attempt, RETRY_SOON_S if isinstance(error, EngineAway) else None)
         except Exception:
             log.exception("%s/%d cannot be loaded", self.model.name, number)
             self._fail(number, "It met a bug while it was loaded; the log has it.", attempt)
@@ -144,16 +163,18 @@ class Keeper:
             self._route()
             self._changed()
 
-    def _fail(self, number: int, reason: str, attempt: tuple[object, ...]) -> None:
+    def _fail(self, number: int, reason: str, attempt: tuple[object, ...], pause_s: float | None = None) -> None:
         if attempt != self._attempt(self.pointers):
             log.error(
                 "%s/%d is not ready: %s If it is still wanted, it is tried anew.", self.model.name, number, reason
             )
             return  # somebody asked meanwhile, maybe after mending it
-        tries = self.failures[number].tries + 1 if number in self.failures else 0
-        pause_s = RETRY_S[min(tries, len(RETRY_S) - 1)]
+        before = self.failures.get(number)
+        tries = before.tries + 1 if before else 0
+        pause_s = pause_s or RETRY_S[min(tries, len(RETRY_S) - 1)]
         self.failures[number] = Failure(reason, tries, time.monotonic() + pause_s)
-        log.error("%s/%d is not ready: %s Next try in %.0f s.", self.model.name, number, reason, pause_s)
+        if before is None or before.reason != reason or pause_s != RETRY_SOON_S:
+            log.error("%s/%d is not ready: %s Next try in %.1f s.", self.model.name, number, reason, pause_s)
         self._changed()
 
     def _retire(self, number: int) -> None:

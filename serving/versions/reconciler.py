@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from serving.errors import LedgerUnavailable, SettingsInvalid, TidegateError
 from serving.ledger import HEARTBEAT_S, LEASE_S, Document, Ledger, Member, Wanted
-from serving.repository.layout import Index, scan, signature
-from serving.versions.catalog import ModelList, Tallies, describe
+from serving.repository.layout import VERSION_NAME, Index, scan, signature
+from serving.versions.catalog import GraphState, ModelList, Tallies, describe
 from serving.versions.keeper import Keeper
 from serving.versions.loader import Loader
 from serving.versions.policy import wanted_versions
@@ -90,6 +90,18 @@ class Reconciler:
         """What there is and who is live. tallies: of the copies for versions in the shadow."""
         serving = {name: keeper.serving for name, keeper in self._keepers.items()}
         return describe(self.index, self._document.models, serving, tallies)
+
+    def states(self) -> list[GraphState]:
+        """Of each version of each graph at this gateway, those that cannot even be read among them."""
+        states = [state for keeper in self._keepers.values() for state in keeper.states()]
+        known = {(state.name, state.version) for state in states}
+        for problem in self.index.problems:
+            name, _, rest = problem.file.partition("/")
+            number = rest.partition("/")[0]
+            if VERSION_NAME.fullmatch(number) and (name, int(number)) not in known:
+                known.add((name, int(number)))
+                states.append(GraphState(name, int(number), "UNAVAILABLE", str(problem)))
+        return sorted(states, key=lambda state: (state.name, state.version))
 
     async def _watch(self) -> None:
         async for document in self._ledger.watch():

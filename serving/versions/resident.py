@@ -38,6 +38,16 @@ class Resident:
             raise VersionNotFound(f"{self.version.name} has no graph {role!r}.")
         return graph.key
 
+    def role(self, name: str = "") -> str:
+        """The role of the graph of this name; without one, of the model's own or only graph. VersionNotFound."""
+        graphs = self.version.graphs
+        wanted = name or self.version.model
+        for role, graph in graphs.items():
+            if graph.key.name == wanted or (len(graphs) == 1 and not name):
+                return role
+        known = ", ".join(graph.key.name for graph in graphs.values())
+        raise VersionNotFound(f"{self.version.name} has no graph of that name.", remedy=f"Name one of {known}.")
+
     async def unused(self) -> None:
         """Returns when no lease is held."""
         await self._unused.wait()

@@ -58,6 +58,11 @@ class Router:
         """The versions that answer now."""
         return [route.stable for route in self._routes.values() if route.stable]
 
+    def residents(self, model: str | None = None) -> list[Resident]:
+        """The versions that can be asked for, of one model or of all."""
+        routes = self._routes.values() if model is None else [self._routes[model]] if model in self._routes else []
+        return [resident for route in routes for resident in route.residents.values()]
+
     def shadow(self, resident: Resident) -> Resident | None:
         """The version that gets copies of what this one answers: of the stable one's requests, and of no others."""
         route = self._routes.get(resident.version.model)

@@ -1,54 +1,34 @@
-"""What every engine must do, on one tiny repository."""
+"""What every engine must do, on one tiny repository. What only one of them does is in tests/unit/engines."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
-from collections.abc import Callable
-from contextlib import asynccontextmanager
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import tiny
-from onnx import TensorProto, helper, numpy_helper, save
+from tiny import add_loop, graph_of, turns
 
 from serving import plugins
-from serving.engine import ANY_TIME, FOLDER, Call, EngineOptions
-from serving.engines import onnx
-from serving.errors import DeadlinePassed, EngineFailed, ModelNotReady, RepositoryInvalid, TensorInvalid
+from serving.batching.admission import Admission
+from serving.batching.batcher import Batcher
+from serving.engine import FOLDER
+from serving.errors import EngineFailed, ModelNotReady
 from serving.repository.config import TensorSpec
-from serving.repository.layout import SINGLE_GRAPH, scan
-from serving.threads import Threads
 
 ENGINES = plugins.names(FOLDER)
 ROW = {"pixels": np.zeros((1, 8, 8, 3), np.uint8)}
+SLOW_TURNS = 200_000  # of the graph `loop`: a tenth of a second
 
 
-def graph_of(root, name="colours", number=1):
-    return scan(root).models[name].versions[number].graphs[SINGLE_GRAPH]
-
-
-@asynccontextmanager
-async def engine_of(name: str, cores: int = 2):
-    threads = Threads(cores, 0)
-    engine = plugins.find(FOLDER, name, "PLUGIN")(EngineOptions(threads))
-    try:
-        yield engine
-    finally:
-        await engine.close()
-        threads.close()
-
-
-@pytest.mark.parametrize("name", ENGINES)
-def test_loads_runs_and_unloads(tmp_path, name):
-    tiny.add_classifier(tmp_path, instance_group=[{"count": 3}])
-    graph = graph_of(tmp_path)
+def test_loads_runs_and_unloads(bench):
+    tiny.add_classifier(bench.root, instance_group=[{"count": 3}])
+    graph = graph_of(bench.root)
 
     async def main():
-        async with engine_of(name) as engine:
+        async with bench.engine() as engine:
             loaded = await engine.load(graph, [ROW])
+            assert engine.available
             assert loaded.slots == 3
             assert loaded.inputs == (TensorSpec("pixels", "UINT8", (8, 8, 3)),)
             assert loaded.outputs == (TensorSpec("probabilities", "FP32", (3,)),)
@@ -69,44 +49,31 @@ def test_loads_runs_and_unloads(tmp_path, name):
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("name", ENGINES)
-def test_runs_that_meet_get_their_own_rows(tmp_path, name):
-    tiny.add_classifier(tmp_path, instance_group=[{"count": 4}])
-    graph = graph_of(tmp_path)
+def test_runs_that_meet_get_their_own_rows(bench):
+    tiny.add_classifier(bench.root, instance_group=[{"count": 2}], dynamic_batching={})
+    graph = graph_of(bench.root)
     rows = [{"pixels": np.full((1, 8, 8, 3), (i, 0, 255 - i), np.uint8)} for i in range(0, 250, 10)]
 
     async def main():
-        async with engine_of(name) as engine:
+        async with bench.engine() as engine:
             await engine.load(graph, [])
             one_by_one = [(await engine.run(graph.key, row)).outputs["probabilities"] for row in rows]
             at_once = await asyncio.gather(*(engine.run(graph.key, row) for row in rows))
             for alone, run in zip(one_by_one, at_once, strict=True):
-                np.testing.assert_array_equal(run.outputs["probabilities"], alone)
+                np.testing.assert_allclose(run.outputs["probabilities"], alone, rtol=1e-6)
 
     asyncio.run(main())
 
 
-SLOW_TURNS = 200_000  # of the graph `loop`: a tenth of a second
-
-
-def hold(name: str, engine) -> Callable[[], None]:
-    """Makes runs of `loop` last until what is returned is called, or for a moment by themselves."""
-    if name == "fake":
-        engine.gate.clear()
-        return engine.gate.set
-    return lambda: None
-
-
 @pytest.mark.parametrize("ending", ["unload", "close"])
-@pytest.mark.parametrize("name", ENGINES)
-def test_a_graph_goes_when_its_runs_have_ended_and_takes_none_meanwhile(tmp_path, name, ending):
-    add_loop(tmp_path)
-    graph = graph_of(tmp_path, "loop")
+def test_a_graph_goes_when_its_runs_have_ended_and_takes_none_meanwhile(bench, ending):
+    add_loop(bench.root)
+    graph = graph_of(bench.root, "loop")
 
     async def main():
-        async with engine_of(name) as engine:
+        async with bench.engine() as engine:
             await engine.load(graph, [])
-            release = hold(name, engine)
+            release = bench.hold(engine)
             runs = [asyncio.create_task(engine.run(graph.key, turns(SLOW_TURNS))) for _ in range(2)]
             await asyncio.sleep(0)
             end = asyncio.create_task(engine.unload(graph.key) if ending == "unload" else engine.close())
@@ -121,13 +88,12 @@ def test_a_graph_goes_when_its_runs_have_ended_and_takes_none_meanwhile(tmp_path
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("name", ENGINES)
-def test_what_was_let_go_can_be_loaded_again(tmp_path, name):
-    tiny.add_classifier(tmp_path)
-    graph = graph_of(tmp_path)
+def test_what_was_let_go_can_be_loaded_again(bench):
+    tiny.add_classifier(bench.root)
+    graph = graph_of(bench.root)
 
     async def main():
-        async with engine_of(name) as engine:
+        async with bench.engine() as engine:
             for _ in range(2):
                 await engine.load(graph, [])
                 await engine.run(graph.key, ROW)
@@ -136,16 +102,18 @@ def test_what_was_let_go_can_be_loaded_again(tmp_path, name):
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("name", ENGINES)
-def test_versions_of_one_graph_stand_beside_each_other(tmp_path, name):
-    tiny.add_classifier(tmp_path, number=1)
-    tiny.add_classifier(tmp_path, number=2, bias=9.0)
-    first, second = (graph_of(tmp_path, number=number) for number in (1, 2))
+def test_versions_of_one_graph_stand_beside_each_other(bench):
+    tiny.add_classifier(bench.root, number=1)
+    tiny.add_classifier(bench.root, number=2, bias=9.0)
+    first, second = (graph_of(bench.root, number=number) for number in (1, 2))
 
     async def main():
-        async with engine_of(name) as engine:
+        async with bench.engine() as engine:
             await engine.load(first, [])
             await engine.load(second, [])
+            one, two = [(await engine.run(graph.key, ROW)).outputs["probabilities"] for graph in (first, second)]
+            if bench.name != "fake":  # which computes nothing
+                assert two[0, 0] > one[0, 0], "each version answers with its own weights"
             await engine.unload(first.key)
             with pytest.raises(ModelNotReady):
                 await engine.run(first.key, ROW)
@@ -154,398 +122,63 @@ def test_versions_of_one_graph_stand_beside_each_other(tmp_path, name):
     asyncio.run(main())
 
 
-def write_graph(path, nodes, inputs, outputs, constants=()):
-    initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants]
-    graph = helper.make_graph(nodes, "g", inputs, outputs, initializers)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
-    save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
-
-
-def test_onnx_says_what_the_file_takes_when_the_configuration_does_not(tmp_path):
-    tiny.add_plain(tmp_path)
-    tiny.write_config(tmp_path / "double" / "config.pbtxt", tiny.config("double"))
+def test_versions_without_a_batch_axis_take_what_they_are_given(bench):
+    add_loop(bench.root)
+    graph = graph_of(bench.root, "loop")
 
     async def main():
-        async with engine_of("onnx") as engine:
-            loaded = await engine.load(graph_of(tmp_path, "double"), [])
-            assert loaded.inputs == (TensorSpec("x", "FP32", (-1,)),)
-            assert loaded.outputs == (TensorSpec("y", "FP32", (-1,)),)
-
-    asyncio.run(main())
-
-
-def test_onnx_runs_models_without_a_batch_axis(tmp_path):
-    tiny.add_plain(tmp_path)
-    tiny.write_config(tmp_path / "double" / "config.pbtxt", tiny.config("double", max_batch_size=0))
-
-    async def main():
-        async with engine_of("onnx") as engine:
-            graph = graph_of(tmp_path, "double")
+        async with bench.engine() as engine:
             loaded = await engine.load(graph, [])
-            assert loaded.inputs == (TensorSpec("x", "FP32", (-1, -1)),)
-            run = await engine.run(graph.key, {"x": np.ones((2, 3), np.float32)})
-            assert run.outputs["y"].tolist() == [[2.0] * 3] * 2
+            run = await engine.run(graph.key, turns(2))
+            if bench.name != "fake":
+                assert loaded.inputs == (TensorSpec("n", "INT64", (1,)),), "as the model itself says"
+                assert run.outputs["y"] == pytest.approx(np.sin(np.sin(1)))
 
     asyncio.run(main())
 
 
-def test_onnx_measures_what_a_row_costs_at_each_warm_up_size(tmp_path):
-    tiny.add_classifier(tmp_path)
+@pytest.mark.parametrize("wrapper", [Batcher, Admission])
+def test_statistics_add_up_behind_what_wraps_the_engine(bench, wrapper):
+    """The embedded ones are counted by the batcher, and Triton by itself."""
+    if (wrapper is Admission) != (bench.name == "triton"):
+        pytest.skip("is not wrapped so")
+    tiny.add_classifier(bench.root, dynamic_batching={})
+    graph = graph_of(bench.root)
 
     async def main():
-        async with engine_of("onnx") as engine:
-            sizes = [{"pixels": np.zeros((n, 8, 8, 3), np.uint8)} for n in (1, 4)]
-            loaded = await engine.load(graph_of(tmp_path), sizes)
-            assert set(loaded.row_costs_s) == {1, 4}
-            assert all(cost > 0 for cost in loaded.row_costs_s.values())
+        async with bench.engine() as inner:
+            engine = Admission(inner) if wrapper is Admission else Batcher(inner, lambda _: None)
+            await engine.load(graph, [])
+            before = await engine.statistics(graph.key)
+            assert (before.answered, before.rows, before.runs) == (0, 0, 0)
+            for rows in (1, 3):
+                await engine.run(graph.key, {"pixels": np.zeros((rows, 8, 8, 3), np.uint8)})
+            async with asyncio.timeout(5):
+                while (after := await engine.statistics(graph.key)).answered < 2:  # Triton counts a little later
+                    await asyncio.sleep(0.01)
+            assert (after.answered, after.rows, after.runs, after.failed) == (2, 4, 2, 0)
+            assert {rows: runs for rows, (runs, _) in after.batches.items()} == {1: 1, 3: 1}
+            assert after.run_s > 0 or bench.name == "fake"
+            assert after.last > 1.7e9
+            await engine.unload(graph.key)
+            with pytest.raises(ModelNotReady):
+                await engine.statistics(graph.key)
 
     asyncio.run(main())
 
 
-MISFITS = {
-    "another name": ({"name": "x", "data_type": "TYPE_UINT8", "dims": [8, 8, 3]}, "input[0].name", "one of pixels"),
-    "another type": (
-        {"name": "pixels", "data_type": "TYPE_FP32", "dims": [8, 8, 3]},
-        "input[0].data_type",
-        "TYPE_UINT8",
-    ),
-    "another shape": ({"name": "pixels", "data_type": "TYPE_UINT8", "dims": [9, 8, 3]}, "input[0].dims", "[8, 8, 3]"),
-    "another rank": ({"name": "pixels", "data_type": "TYPE_UINT8", "dims": [8, 8]}, "input[0].dims", "[8, 8, 3]"),
-}
-
-
-def test_onnx_loads_beside_traffic_one_run_at_a_time_and_no_larger_than_pays(tmp_path):
-    tiny.add_classifier(tmp_path)
+def test_a_file_that_is_no_model_is_refused_with_no_path_in_the_words(bench):
+    if bench.name == "fake":
+        pytest.skip("reads no files")
+    (tiny.add_plain(bench.root) / "model.onnx").write_bytes(b"not a model")
+    graph = graph_of(bench.root, "double")
 
     async def main():
-        async with engine_of("onnx") as engine:
-            graph = graph_of(tmp_path)
-            sizes = (1, 2, 4, 8)
-            rows = [{"pixels": np.zeros((size, 8, 8, 3), np.uint8)} for size in sizes]
-            loaded = await engine.load(graph, rows, quietly=True)
-            tried = tuple(loaded.row_costs_s)
-            assert tried == sizes[: len(tried)]
-            costs = list(loaded.row_costs_s.values())
-            assert all(later < sooner for sooner, later in pairwise(costs[:-1])), "it went on while more rows paid"
-            assert len(tried) == len(sizes) or costs[-1] >= min(costs[:-1]), "and ended when they did not"
-            run = await engine.run(graph.key, rows[3])
-            assert run.batch_rows == 8
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize(("stated", "field", "expected"), MISFITS.values(), ids=MISFITS.keys())
-def test_onnx_names_where_configuration_and_file_disagree(tmp_path, stated, field, expected):
-    folder = tiny.add_classifier(tmp_path)
-    tiny.write_config(folder.parent / "config.pbtxt", tiny.config("colours", input=[stated]))
-
-    async def main():
-        async with engine_of("onnx") as engine:
-            with pytest.raises(RepositoryInvalid) as caught:
-                await engine.load(graph_of(tmp_path), [])
-            assert (caught.value.file, caught.value.field) == ("colours/config.pbtxt", field)
-            assert expected in caught.value.expected
-
-    asyncio.run(main())
-
-
-def test_onnx_refuses_a_file_that_is_no_model(tmp_path):
-    (tiny.add_plain(tmp_path) / "model.onnx").write_bytes(b"not a model")
-
-    async def main():
-        async with engine_of("onnx") as engine:
+        async with bench.engine() as engine:
             with pytest.raises(EngineFailed) as caught:
-                await engine.load(graph_of(tmp_path, "double"), [])
-            assert str(tmp_path) not in str(caught.value)
-
-    asyncio.run(main())
-
-
-def test_onnx_lets_go_of_a_model_whose_warm_up_fails(tmp_path):
-    tiny.add_plain(tmp_path)
-
-    async def main():
-        async with engine_of("onnx") as engine:
-            graph = graph_of(tmp_path, "double")
-            with pytest.raises(TensorInvalid):
-                await engine.load(graph, [{"x": np.zeros((1, 1), np.int64)}])
+                await engine.load(graph, [])
+            assert str(bench.root) not in str(caught.value)
             with pytest.raises(ModelNotReady):
                 await engine.run(graph.key, {"x": np.zeros((1, 1), np.float32)})
-
-    asyncio.run(main())
-
-
-def test_onnx_tells_a_callers_values_from_a_breakdown(tmp_path):
-    """Gather with an index that is out of range: ONNX Runtime finds it only when it runs."""
-    value = helper.make_tensor_value_info
-    write_graph(
-        tmp_path / "pick/1/model.onnx",
-        [helper.make_node("Gather", ["table", "i"], ["y"])],
-        [value("i", TensorProto.INT64, ["n"])],
-        [value("y", TensorProto.FLOAT, ["n"])],
-        [("table", np.arange(3, dtype=np.float32))],
-    )
-    tiny.write_config(tmp_path / "pick/config.pbtxt", tiny.config("pick"))
-
-    async def main():
-        async with engine_of("onnx") as engine:
-            graph = graph_of(tmp_path, "pick")
-            await engine.load(graph, [])
-            with pytest.raises((TensorInvalid, EngineFailed)) as caught:
-                await engine.run(graph.key, {"i": np.array([99])})
-            assert "indices" not in str(caught.value), "nothing of the engine's own text reaches callers"
-            run = await engine.run(graph.key, {"i": np.array([2])})
-            assert run.outputs["y"].tolist() == [2.0]
-
-    asyncio.run(main())
-
-
-def add_loop(root) -> None:
-    """Publishes `loop`: n int64 [1] -> y float32 [1], sin of sin of ... of 1, in n turns of half a microsecond."""
-    value = helper.make_tensor_value_info
-    body = helper.make_graph(
-        [
-            helper.make_node("Identity", ["go"], ["go_on"]),
-            helper.make_node("Sin", ["at"], ["next"]),
-        ],
-        "body",
-        [
-            value("turn", TensorProto.INT64, []),
-            value("go", TensorProto.BOOL, []),
-            value("at", TensorProto.FLOAT, [1]),
-        ],
-        [value("go_on", TensorProto.BOOL, []), value("next", TensorProto.FLOAT, [1])],
-    )
-    write_graph(
-        root / "loop/1/model.onnx",
-        [
-            helper.make_node("Squeeze", ["n"], ["turns"]),
-            helper.make_node("Loop", ["turns", "yes", "start"], ["y"], body=body),
-        ],
-        [value("n", TensorProto.INT64, [1])],
-        [value("y", TensorProto.FLOAT, [1])],
-        [("yes", np.array(True)), ("start", np.ones(1, np.float32))],
-    )
-    tiny.write_config(root / "loop/config.pbtxt", tiny.config("loop", max_batch_size=0))
-
-
-def turns(count: int) -> dict[str, np.ndarray]:
-    return {"n": np.array([count])}
-
-
-LONG_TURNS = 30_000_000  # of the graph `loop`: twenty seconds
-SOON_S = 5.0
-
-
-@pytest.mark.parametrize("limit", ["the caller's deadline", "the engine's own limit"])
-def test_onnx_stops_a_run_that_takes_too_long(tmp_path, monkeypatch, limit):
-    add_loop(tmp_path)
-    graph = graph_of(tmp_path, "loop")
-
-    async def main():
-        async with engine_of("onnx", cores=1) as engine:
-            await engine.load(graph, [])
-            started_s = time.monotonic()
-            if limit == "the engine's own limit":
-                monkeypatch.setattr(onnx, "RUN_LIMIT_S", 0.2)
-                call = ANY_TIME
-            else:
-                call = Call(deadline_s=started_s + 0.2)
-            with pytest.raises(DeadlinePassed):
-                await engine.run(graph.key, turns(LONG_TURNS), call)
-            assert 0.2 <= time.monotonic() - started_s < SOON_S
-            run = await engine.run(graph.key, turns(2))  # the thread is free again
-            assert run.outputs["y"] == pytest.approx(np.sin(np.sin(1)))
-
-    asyncio.run(main())
-
-
-def test_onnx_stops_a_run_that_nobody_waits_for(tmp_path):
-    add_loop(tmp_path)
-    graph = graph_of(tmp_path, "loop")
-
-    async def main():
-        async with engine_of("onnx", cores=1) as engine:
-            await engine.load(graph, [])
-            started_s = time.monotonic()
-            leaving = asyncio.create_task(engine.run(graph.key, turns(LONG_TURNS)))
-            await asyncio.sleep(0)
-            while engine._threads._owners["loop"].runs:  # until the one thread has taken it
-                await asyncio.sleep(0.001)
-            leaving.cancel()
-            await engine.run(graph.key, turns(2))
-            assert time.monotonic() - started_s < SOON_S
-            assert leaving.cancelled()
-
-    asyncio.run(main())
-
-
-def test_onnx_runs_short_ones_beside_a_long_one(tmp_path):
-    add_loop(tmp_path)
-    graph = graph_of(tmp_path, "loop")
-
-    async def main():
-        async with engine_of("onnx", cores=2) as engine:
-            await engine.load(graph, [])
-            long = asyncio.create_task(engine.run(graph.key, turns(LONG_TURNS)))
-            await asyncio.sleep(0)
-            for _ in range(5):
-                await engine.run(graph.key, turns(2))
-            assert not long.done()
-            long.cancel()
-
-    asyncio.run(main())
-
-
-def test_onnx_on_a_gpu_leaves_the_shared_threads_to_work_that_needs_a_core(tmp_path, monkeypatch):
-    """Nothing here has a GPU: the processor stands in for what is preferred to it."""
-    monkeypatch.setattr(onnx, "PROVIDERS", ("CPUExecutionProvider",))
-    add_loop(tmp_path)
-    graph = graph_of(tmp_path, "loop")
-
-    async def main():
-        async with engine_of("onnx", cores=1) as engine:
-            before = set(threading.enumerate())
-            await engine.load(graph, [])
-            own = set(threading.enumerate()) - before
-            assert any(thread.name.startswith("work-") for thread in own)
-            long = asyncio.create_task(engine.run(graph.key, turns(LONG_TURNS)))
-            await asyncio.sleep(0)
-            assert (await engine._threads.prepare("photos", lambda: "decoded"))[0] == "decoded"
-            assert not long.done()
-            long.cancel()
-            await asyncio.wait([long])
-            await engine.unload(graph.key)
-            assert not any(thread.is_alive() for thread in own if thread.name.startswith("work-"))
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize(
-    ("instances", "stated", "threads"),
-    [(1, None, 4), (2, None, 2), (8, None, 1), (2, "3", 3)],
-    ids=["one run has all cores", "two share them", "more runs than cores", "as the configuration says"],
-)
-def test_onnx_shares_the_cores_among_the_runs(tmp_path, instances, stated, threads):
-    parameters = {"intra_op_thread_count": {"string_value": stated}} if stated else {}
-    tiny.add_plain(tmp_path, instance_group=[{"count": instances}], parameters=parameters)
-    graph = graph_of(tmp_path, "double")
-
-    async def main():
-        async with engine_of("onnx", cores=4) as engine:
-            loaded = await engine.load(graph, [])
-            assert loaded.slots == instances
-            session = engine._sessions[graph.key]._session
-            assert session.get_session_options().intra_op_num_threads == threads
-
-    asyncio.run(main())
-
-
-def test_onnx_gives_the_outputs_that_are_stated_and_no_others(tmp_path):
-    value = helper.make_tensor_value_info
-    write_graph(
-        tmp_path / "two/1/model.onnx",
-        [helper.make_node("Neg", ["x"], ["unasked"]), helper.make_node("Abs", ["x"], ["y"])],
-        [value("x", TensorProto.FLOAT, ["n"])],
-        [value("unasked", TensorProto.FLOAT, ["n"]), value("y", TensorProto.FLOAT, ["n"])],
-    )
-    stated = {"name": "y", "data_type": "TYPE_FP32", "dims": []}
-    tiny.write_config(tmp_path / "two/config.pbtxt", tiny.config("two", output=[stated]))
-    graph = graph_of(tmp_path, "two")
-
-    async def main():
-        async with engine_of("onnx") as engine:
-            loaded = await engine.load(graph, [])
-            assert loaded.outputs == (TensorSpec("y", "FP32", ()),)
-            run = await engine.run(graph.key, {"x": np.array([-1, 2], np.float32)})
-            assert {name: array.tolist() for name, array in run.outputs.items()} == {"y": [1, 2]}
-
-    asyncio.run(main())
-
-
-def probabilities_by_name():
-    """What scikit-learn's exporter appends by default: a list of dictionaries."""
-    element = helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, None))
-    return helper.make_value_info("z", helper.make_sequence_type_proto(element))
-
-
-STRANGE = {
-    "bfloat16": (
-        helper.make_node("Identity", ["x"], ["z"]),
-        helper.make_tensor_value_info("x", TensorProto.BFLOAT16, ["n", 2]),
-        helper.make_tensor_value_info("z", TensorProto.BFLOAT16, ["n", 2]),
-        "x",
-    ),
-    "maps": (
-        helper.make_node("ZipMap", ["x"], ["z"], domain="ai.onnx.ml", classlabels_int64s=[0, 1]),
-        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2]),
-        probabilities_by_name(),
-        "z",
-    ),
-}
-
-
-@pytest.mark.parametrize(("node", "takes", "gives", "named"), STRANGE.values(), ids=STRANGE.keys())
-def test_onnx_refuses_tensors_that_no_caller_could_send_or_get(tmp_path, node, takes, gives, named):
-    write_graph(tmp_path / "strange/1/model.onnx", [node], [takes], [gives])
-    tiny.write_config(tmp_path / "strange/config.pbtxt", tiny.config("strange"))
-
-    async def main():
-        async with engine_of("onnx") as engine:
-            with pytest.raises(RepositoryInvalid) as caught:
-                await engine.load(graph_of(tmp_path, "strange"), [])
-            assert (caught.value.file, caught.value.field) == ("strange/1/model.onnx", named)
-
-    asyncio.run(main())
-
-
-def test_onnx_goes_on_after_a_run_that_broke_down(tmp_path, capfd):
-    """Reshape to a shape that does not hold the elements: known only when it runs, and no wrong type or rank."""
-    value = helper.make_tensor_value_info
-    write_graph(
-        tmp_path / "shape/1/model.onnx",
-        [helper.make_node("Reshape", ["x", "to"], ["y"])],
-        [value("x", TensorProto.FLOAT, ["n"]), value("to", TensorProto.INT64, ["k"])],
-        [value("y", TensorProto.FLOAT, None)],
-    )
-    tiny.write_config(tmp_path / "shape/config.pbtxt", tiny.config("shape", max_batch_size=0))
-    graph = graph_of(tmp_path, "shape")
-    x = np.ones(4, np.float32)
-
-    async def main():
-        async with engine_of("onnx") as engine:
-            await engine.load(graph, [])
-            with pytest.raises(EngineFailed, match=r"^shape failed over this run\.$"):
-                await engine.run(graph.key, {"x": x, "to": np.array([3])})
-            run = await engine.run(graph.key, {"x": x, "to": np.array([2, 2])})
-            assert run.outputs["y"].shape == (2, 2)
-
-    asyncio.run(main())
-
-
-def test_fake_runs_what_it_is_given_and_knows_every_type(tmp_path):
-    outputs = [{"name": "y", "data_type": f"TYPE_{kind}", "dims": [2]} for kind in ("FP32", "INT64", "BOOL")]
-    for i, output in enumerate(outputs):
-        output["name"] = f"y{i}"
-    tiny.add_plain(tmp_path)
-    tiny.write_config(
-        tmp_path / "double/config.pbtxt",
-        tiny.config("double", input=[{"name": "x", "data_type": "TYPE_FP32", "dims": [-1]}], output=outputs),
-    )
-
-    async def main():
-        async with engine_of("fake") as engine:
-            graph = graph_of(tmp_path, "double")
-            await engine.load(graph, [])
-            rows = {"x": np.array([[0.25], [0.5]], np.float32)}
-            run = await engine.run(graph.key, rows)
-            assert run.outputs["y0"].tolist() == [[0.25, 0.75], [0.5, 0.0]], "a row's output depends on that row alone"
-            assert {name: array.shape for name, array in run.outputs.items()} == dict.fromkeys(
-                ("y0", "y1", "y2"), (2, 2)
-            )
-            text = await engine.run(graph.key, {"x": np.array([[b"a"]], np.object_)})
-            assert text.outputs["y0"].tolist() == [[0.0, 0.5]]
-            assert engine.runs == [(graph.key, 2), (graph.key, 1)]
 
     asyncio.run(main())

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import tiny
 from pydantic import ValidationError
+from tiny import graph_of
 
 from serving import plugins
-from serving.engine import FOLDER as ENGINES
-from serving.engine import EngineOptions, check_inputs
+from serving.engine import check_inputs
 from serving.errors import InvalidInput, OutputInvalid, RepositoryInvalid
-from serving.repository.layout import SINGLE_GRAPH, scan
+from serving.repository.layout import scan
 from serving.task import FOLDER, Parameters, Reply, Request, Task
-from serving.threads import Threads
 
 TASKS = {name: plugins.find(FOLDER, name, "PLUGIN") for name in plugins.names(FOLDER)}
 each = pytest.mark.parametrize(("name", "task"), TASKS.items(), ids=TASKS.keys())
@@ -49,22 +48,18 @@ def test_its_example_is_a_request_and_a_reply(name, task):
     task.reply.model_validate(dict(example.reply))
 
 
-@pytest.mark.parametrize("engine_name", plugins.names(ENGINES))
 @each
-def test_its_example_goes_the_whole_way(tmp_path, name, task, engine_name):
-    bound = task(versions_of(tmp_path, name))
+def test_its_example_goes_the_whole_way(bench, name, task):
+    bound = task(versions_of(bench.root, name))
     example = task.example()
     request = Request(example.payload, task.parameters.model_validate(dict(example.parameters)))
-    graph = scan(tmp_path).models[bound.model].versions[1].graphs[SINGLE_GRAPH]
+    graph = graph_of(bench.root, bound.model)
 
     async def main():
-        threads = Threads(1, 0)
-        engine = plugins.find(ENGINES, engine_name, "PLUGIN")(EngineOptions(threads))
-        await engine.load(graph, [])
-        run = await engine.run(graph.key, bound.encode(request))
-        await engine.close()
-        threads.close()
-        return bound.decode(run.outputs, request)
+        async with bench.engine() as engine:
+            await engine.load(graph, [])
+            run = await engine.run(graph.key, bound.encode(request))
+            return bound.decode(run.outputs, request)
 
     reply = asyncio.run(main())
     assert (reply.model, reply.version) == (bound.model, 1)

@@ -123,7 +123,7 @@ def test_a_port_that_is_taken_is_said_plainly(start, tmp_path):
         program = Path(sys.executable).with_name("tidegate")
         options = ["--repository", tmp_path / "repository", "--state", tmp_path / "state", "--port", port]
         done = subprocess.run(
-            [sys.executable, program, "serve", *options, "--admin-port", "0"],
+            [sys.executable, program, "serve", *options, "--admin-port", "0", "--grpc-port", "0"],
             capture_output=True, text=True, timeout=4 * PATIENCE_S, check=False,
         )  # fmt: skip
     assert done.returncode == 1

@@ -63,7 +63,7 @@ def test_no_header_changes_which_path_is_asked_for(gateway, headers):
     assert answer.json() == {"status": "live"}
 
 
-def test_there_are_two_listeners_and_no_third(gateway):
+def test_there_are_three_listeners_and_no_fourth(gateway):
     process = psutil.Process(gateway.popen.pid)
     listening = [
         connection.laddr
@@ -71,9 +71,10 @@ def test_there_are_two_listeners_and_no_third(gateway):
         for connection in one.net_connections("all")
         if connection.status == psutil.CONN_LISTEN
     ]
-    wanted = {(urlsplit(url).hostname, urlsplit(url).port) for url in (gateway.url, gateway.admin_url)}
-    assert {tuple(address) for address in listening} == wanted
-    assert len(listening) == 2
+    urls = (gateway.url, gateway.admin_url, f"grpc://{gateway.grpc}")
+    wanted = {(urlsplit(url).hostname, urlsplit(url).port) for url in urls}
+    assert {(address.ip.removeprefix("::ffff:"), address.port) for address in listening} == wanted
+    assert len(listening) == 3
 
 
 @pytest.mark.parametrize("option", ["--host", "--admin-host"])
@@ -98,7 +99,9 @@ def test_with_keys_it_is_and_only_it(tmp_path):
             for connection in psutil.Process(process.popen.pid).net_connections("all")
             if connection.status == psutil.CONN_LISTEN
         }
-        assert listening == {anywhere, "127.0.0.1"}
+        assert listening == {anywhere, "127.0.0.1", "::"}, (
+            "grpc takes all of IPv6 as well when it is to take all of IPv4"
+        )
         url = process.url.replace(anywhere, "127.0.0.1") + "/v1/models"
         assert httpx.get(url).status_code == 401
         assert httpx.get(url, headers={"authorization": f"Bearer {secret}"}).status_code == 200

@@ -18,17 +18,17 @@ from serving.keys import SCOPES, KeyFile, digest_of, make_key
 
 # What routes need is said here once more, by path, so that a slip in a declaration is seen.
 PUBLIC = {"/livez", "/readyz", "/docs", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/docs/favicon.png",
-          "/openapi.json"}  # fmt: skip
+          "/openapi.json", "/v2/health/live", "/v2/health/ready"}  # fmt: skip
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get", "post")
 
 
-def openers(path: str) -> set[str | None]:
-    """The scopes that open a path; None stands for no key."""
+def openers(path: str, port: str = "public") -> set[str | None]:
+    """The scopes that open a path at a port; None stands for no key."""
     if path in PUBLIC:
         return {None, *SCOPES}
     if path == "/metrics":
         return {"metrics", "admin"}
-    return {"admin"} if path.startswith("/admin/") else {"predict"}
+    return {"admin"} if path.startswith("/admin/") or port == "admin" else {"predict"}
 
 
 def bearer(key: str | None) -> dict[str, str]:
@@ -72,7 +72,7 @@ def test_each_route_and_method_of_each_port_is_shut_but_for_its_scope(tmp_path):
     wrong: list[tuple[str, ...]] = []
     seen: set[str] = set()
 
-    async def walk(app, url: str, client: httpx.AsyncClient) -> None:
+    async def walk(app, url: str, client: httpx.AsyncClient, port: str) -> None:
         routes = app._app.router.routes
         direct = [*app._direct._exact.values(), *(route for _, route in app._direct._patterns)]
         assert all(route in routes for route in direct)
@@ -84,24 +84,24 @@ def test_each_route_and_method_of_each_port_is_shut_but_for_its_scope(tmp_path):
             for method in METHODS:
                 for scope, key in keys.items():
                     answer = await client.request(method, url + path, headers=bearer(key))
-                    expected = "open" if scope in openers(path) else 403 if scope else 401
+                    expected = "open" if scope in openers(path, port) else 403 if scope else 401
                     shut = answer.status_code in (401, 403, 429)
                     if shut == (expected == "open") or (shut and answer.status_code != expected):
                         wrong.append((method, path, str(scope), str(answer.status_code)))
 
     async def main() -> None:
         async with serving(tmp_path) as live:
-            await walk(live.parts.public, live.url, live.client)
-            await walk(live.parts.admin, live.admin_url, live.client)
+            await walk(live.parts.public, live.url, live.client, "public")
+            await walk(live.parts.admin, live.admin_url, live.client, "admin")
 
     asyncio.run(main())
     assert not wrong
-    assert {"/v1/classify", "/v2/models/1/infer", "/admin/models", "/metrics", *PUBLIC} <= seen
+    assert {"/v1/classify", "/v2/models/1/infer", "/admin/models", "/metrics", "/v2/repository/index", *PUBLIC} <= seen
 
 
 @pytest.mark.parametrize("port", ["url", "admin_url"])
 @pytest.mark.parametrize(
-    "path", ["/", "/nothing", "/v1", "/v1/nothing", "/v2", "/v2/nothing", "/admin", "/favicon.ico"]
+    "path", ["/", "/nothing", "/v1", "/v1/nothing", "/v2/", "/v2/nothing", "/admin", "/favicon.ico"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
 def test_a_stranger_does_not_learn_which_paths_there_are(gateway, keys, port, path, method):
@@ -131,14 +131,14 @@ def test_the_admin_client_sends_the_key_of_the_environment(gateway, keys, monkey
 
 
 def test_the_document_says_how_keys_are_sent(gateway):
-    for url in (gateway.url, gateway.admin_url):
+    for url, port in ((gateway.url, "public"), (gateway.admin_url, "admin")):
         document = httpx.get(f"{url}/openapi.json").json()
         assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
         for path, operations in document["paths"].items():
             for operation in operations.values():
                 assert operation.get("security", []) == ([] if path in PUBLIC else [{"key": []}])
                 assert ({scope for scope in SCOPES if scope == operation["x-tidegate-scope"]} or {None}) <= openers(
-                    path
+                    path, port
                 )
 
 

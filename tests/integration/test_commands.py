@@ -34,12 +34,13 @@ def tidegate(*arguments, **environment) -> subprocess.CompletedProcess:
 @contextmanager
 def serving(models: Path, state: Path):
     """A gateway on free ports: its admin URL."""
-    command = [TIDEGATE, "serve", "--repository", models, "--state", state, "--port", "0", "--admin-port", "0"]
+    ports = ["--port", "0", "--admin-port", "0", "--grpc-port", "0"]
+    command = [TIDEGATE, "serve", "--repository", models, "--state", state, *ports]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         line = process.stdout.readline()
         assert line.startswith("tidegate serves colours/1, double/1 on http://127.0.0.1:")
         try:
-            yield re.search(r"admin (\S+)\)", line).group(1)
+            yield re.search(r"admin (\S+),", line).group(1)
         finally:
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == 0
@@ -92,7 +93,7 @@ def test_wrong_usage_has_exit_code_2(models):
     [
         (["--repository", "nowhere"], {}, "expected a folder"),
         (["--host", "0.0.0.0"], {}, "tidegate keys add NAME"),  # noqa: S104  (refused)
-        (["--engine", "steam"], {}, "There are: fake, onnx."),
+        (["--engine", "steam"], {}, "There are: fake, onnx, triton."),
         ([], {"TIDEGATE_PORT": "many"}, "TIDEGATE_PORT"),
         (["--state", "/proc/state"], {}, "--state"),
     ],

@@ -18,7 +18,7 @@ SERVICE_S = 0.0025
 
 def main() -> None:
     repository, state = sys.argv[1:]
-    settings = read_settings(repository=repository, state=state, port=0, admin_port=0, drain_delay_s=0)
+    settings = read_settings(repository=repository, state=state, port=0, admin_port=0, grpc_port=0, drain_delay_s=0)
     uvloop.run(run(settings, engine=FakeEngine(service_s=lambda _: SERVICE_S)))
 
 

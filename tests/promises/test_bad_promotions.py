@@ -11,20 +11,26 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
 import spoiling
 import uvloop
 from bad_versions import BAD
 from http_rig import gateway_process, picture, request_bytes
 from open_loop import Reply, open_loop
+from triton_gateways import beside_triton
 
 RATE = 50.0
 LONGEST_S = 240.0
 
 
-def test_bad_versions_are_refused_and_traffic_is_untouched(tmp_path):
+@pytest.mark.parametrize("engine", ["onnx", "triton"])
+def test_bad_versions_are_refused_and_traffic_is_untouched(tmp_path, engine):
     repository = tmp_path / "repository"
     spoiling.good(repository)
-    with gateway_process(repository, tmp_path / "state") as gateway:
+    with (
+        beside_triton(repository, engine) as environment,
+        gateway_process(repository, tmp_path / "state", **environment) as gateway,
+    ):
         promotions = Promotions(repository, f"{gateway.admin_url}/admin/models/{spoiling.MODEL}")
         promotions.start()
         address = urlsplit(gateway.url)

@@ -34,7 +34,7 @@ def gateway(tmp_path_factory):
     command = [sys.executable, script, folder / "repository", folder / "state"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         line = process.stdout.readline()
-        host, port, admin = re.search(r"on http://([^:]+):(\d+) \(admin (\S+)\)", line).groups()
+        host, port, admin = re.search(r"on http://([^:]+):(\d+) \(admin ([^,]+),", line).groups()
         yield host, int(port), admin
         process.terminate()
         assert process.wait(30) == 0

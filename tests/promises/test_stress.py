@@ -41,7 +41,7 @@ def test_orders_from_all_sides_end_in_the_last_one_accepted(tmp_path, ledger):
             for version in (2, 3):
                 httpx.post(f"{base}/check", json={"version": version}, timeout=60)
             started_s = time.monotonic()
-            statuses = storm(base)
+            statuses, accepted = storm(base)
             seconds = time.monotonic() - started_s
             wait_until(lambda: settled(gateway.admin_url), "nothing is wanted any more")
             history = httpx.get(f"{base}/history").json()
@@ -49,7 +49,7 @@ def test_orders_from_all_sides_end_in_the_last_one_accepted(tmp_path, ledger):
             answer = httpx.post(f"{gateway.url}/v1/classify?label=stable", content=picture(),
                                 headers={"content-type": "image/png"})  # fmt: skip
             text = gateway.log.read_text()
-    print(f"\n{ledger}: {sum(statuses.values()):,} orders in {seconds:.0f} s: {dict(statuses)}")
+    print(f"\n{ledger}: {sum(statuses.values()):,} orders in {seconds:.0f} s: {dict(statuses)}; done: {dict(accepted)}")
     assert sum(statuses.values()) == THREADS * ORDERS
     assert set(statuses) == {200, 409}
     last = history[-1]
@@ -60,13 +60,14 @@ def test_orders_from_all_sides_end_in_the_last_one_accepted(tmp_path, ledger):
         assert (answer.status_code, answer.json()["code"]) == (503, "model_not_ready")
     else:
         assert answer.json()["version"] == state["stable"]
-    assert {"promote", "canary", "shadow", "rollback", "unload", "load"} == {one["action"] for one in history}
+    assert {"promote", "rollback", "unload", "load"} <= set(accepted)
     assert "Traceback" not in text
 
 
-def storm(base: str) -> Counter[int]:
-    """Statuses of all orders."""
+def storm(base: str) -> tuple[Counter[int], Counter[str]]:
+    """Statuses of all orders, and what was done."""
     statuses: Counter[int] = Counter()
+    accepted: Counter[str] = Counter()
     lock = threading.Lock()
 
     def give_orders(seed: int) -> None:
@@ -77,6 +78,7 @@ def storm(base: str) -> Counter[int]:
                 status = client.post(f"/{verb}", json=body).status_code
                 with lock:
                     statuses[status] += 1
+                    accepted[verb] += status == 200
 
     threads = [threading.Thread(target=give_orders, args=(seed,)) for seed in range(THREADS)]
     for thread in threads:
@@ -84,7 +86,7 @@ def storm(base: str) -> Counter[int]:
     for thread in threads:
         thread.join(500)
         assert not thread.is_alive(), "an order hangs"
-    return statuses
+    return statuses, +accepted
 
 
 def settled(admin_url: str) -> bool:

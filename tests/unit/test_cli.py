@@ -101,7 +101,7 @@ def test_lists_the_models_of_a_gateway(tmp_path):
         (["serve", "--port", "many"], 2, "not a valid integer"),
         (["serve", "--port", "70000"], 1, "--port (TIDEGATE_PORT)"),
         (["serve", "--host", "0.0.0.0", "--keys", "/nowhere/keys.json"], 1, "tidegate keys add NAME"),  # noqa: S104  (refused)
-        (["serve", "--engine", "steam", "--port", "0", "--admin-port", "0"], 1, "There are: fake, onnx."),
+        (["serve", "--engine", "steam", "--port", "0", "--admin-port", "0"], 1, "There are: fake, onnx, triton."),
     ],
     ids=[
         "nobody there",

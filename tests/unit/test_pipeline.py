@@ -83,7 +83,7 @@ def test_tensors_go_the_same_way(tmp_path):
             inputs = {"x": np.array([[1.5, 2.0]], dtype=np.float32)}
             inference = await parts.pipeline.infer(DOUBLE, inputs, ANY_TIME)
             assert inference.outputs["y"].tolist() == [[3.0, 4.0]]
-            assert (inference.model, inference.version) == ("double", 1)
+            assert (inference.graph, inference.version) == ("double", 1)
 
     asyncio.run(main())
 

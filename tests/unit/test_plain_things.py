@@ -17,7 +17,7 @@ from serving.tensors import DTYPES, concatenate, datatype, row_count, rows
 
 
 def test_plugins_are_the_files_of_a_folder():
-    assert plugins.names("serving.engines") == ("fake", "onnx")
+    assert plugins.names("serving.engines") == ("fake", "onnx", "triton")
     assert plugins.find("serving.engines", "fake", "PLUGIN").__name__ == "FakeEngine"
 
 
@@ -25,7 +25,7 @@ def test_plugins_are_the_files_of_a_folder():
 def test_an_unknown_plugin_lists_those_that_exist(name):
     with pytest.raises(NotFound) as caught:
         plugins.find("serving.engines", name, "PLUGIN")
-    assert caught.value.remedy == "There are: fake, onnx."
+    assert caught.value.remedy == "There are: fake, onnx, triton."
 
 
 def test_every_type_has_one_name():

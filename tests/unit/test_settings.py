@@ -16,6 +16,7 @@ from serving.settings import read_settings
 def test_defaults():
     settings = read_settings()
     assert (settings.host, settings.port, settings.admin_port) == ("127.0.0.1", 8080, 8081)
+    assert settings.grpc_port == 8090
     assert settings.state.name == "tidegate"
     assert settings.cores == len(os.sched_getaffinity(0))
     assert settings.default_models == {"classify": "efficientnet-lite0"}
@@ -27,6 +28,13 @@ def test_options_over_environment_over_defaults(monkeypatch):
     assert read_settings().port == 9000
     assert read_settings(port=1234, host=None).port == 1234
     assert read_settings().state == Path("/tmp/elsewhere")  # noqa: S108
+
+
+def test_a_port_for_grpc_is_asked_for_by_option_or_variable_and_not_by_default(monkeypatch):
+    assert not read_settings().grpc_port_is_asked_for
+    assert read_settings(grpc_port=8090).grpc_port_is_asked_for
+    monkeypatch.setenv("TIDEGATE_GRPC_PORT", "8090")
+    assert read_settings().grpc_port_is_asked_for
 
 
 def test_where_a_system_cannot_say_which_cores_are_ours(monkeypatch):

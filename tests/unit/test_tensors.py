@@ -40,3 +40,20 @@ def test_rows_are_views():
 
 def test_rows_are_counted_along_the_first_axis():
     assert row_count({"x": np.zeros((4, 2)), "y": np.zeros(4)}) == 4
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        [np.ones((2, 3), np.float32), np.zeros((1, 3), np.float32)],
+        [np.ones((2, 0, 3), np.float16), np.ones((1, 0, 3), np.float16)],
+        [np.ones((3, 4))[:, ::2], np.zeros((1, 2))],
+        [np.array([b"a", b"bc"], np.object_), np.array(["d"], np.object_)],
+        [np.array([True]), np.array([False, True])],
+    ],
+    ids=["numbers", "none in a row", "not contiguous", "text", "truths"],
+)
+def test_batches_are_joined_row_after_row(batches):
+    joined = concatenate([{"x": batch} for batch in batches])["x"]
+    assert joined.dtype == batches[0].dtype
+    np.testing.assert_array_equal(joined, np.concatenate(batches))

@@ -5,65 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from batching_rig import KEY, batching, double, graph, hold_one, row, until
 
-from serving.batching.batcher import Batch, Batcher
-from serving.engine import Call, Engine, Loaded, Run
+from serving.batching.batcher import Batcher
+from serving.engine import Call, Loaded
 from serving.engines.fake import FakeEngine
 from serving.errors import DeadlinePassed, EngineFailed, ModelNotReady, QueueFull, TensorInvalid
-from serving.repository.config import BatchRules, GraphConfig, TensorSpec
-from serving.repository.layout import Graph, GraphKey
-
-KEY = GraphKey("double", 1)
-
-
-def graph(instances: int = 1, **rules) -> Graph:
-    rules = {"max_batch_size": 8, **rules}
-    specs = (TensorSpec("x", "FP32", (-1,)),)
-    config = GraphConfig("double", "onnxruntime_onnx", specs, specs, instances, None, BatchRules(**rules))
-    return Graph(KEY, Path("unused"), config)
-
-
-def double(key, inputs):
-    return {"y": inputs["x"] * 2}
-
-
-def row(*values: float):
-    return {"x": np.array([values], dtype=np.float32)}
-
-
-@asynccontextmanager
-async def batching(engine: Engine, *, instances: int = 1, **rules):
-    """A batcher with the graph loaded, and the list of batches it cut."""
-    batches: list[Batch] = []
-    batcher = Batcher(engine, batches.append)
-    await batcher.load(graph(instances, **rules), [])
-    try:
-        yield batcher, batches
-    finally:
-        await batcher.close()
-
-
-async def until(condition, what: str) -> None:
-    """Waits, turn by turn of the loop, until the condition holds."""
-    deadline_s = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline_s, f"never: {what}"
-        await asyncio.sleep(0)
-
-
-async def hold_one(batcher: Batcher, engine: FakeEngine) -> asyncio.Task[Run]:
-    """Closes the gate behind a first run, so that what comes next has to wait."""
-    engine.gate.clear()
-    ran = len(engine.runs)
-    first = asyncio.create_task(batcher.run(KEY, row(-1)))
-    await until(lambda: len(engine.runs) > ran, "the first run began")
-    return first
 
 
 def test_callers_who_arrive_together_share_a_run_and_get_their_own_rows():
@@ -416,3 +367,21 @@ def test_batches_are_no_larger_than_pays_on_this_host(rules, sizes):
 
 def test_no_deadline_is_no_deadline():
     assert Call().deadline_s == math.inf
+
+
+@pytest.mark.parametrize(("quiet_turns", "runs"), [(2, [1, 1]), (8, [2])])
+def test_whoever_comes_within_the_quiet_turns_comes_along(quiet_turns, runs):
+    """A second request five turns of the loop after the first, as calls come that another thread hands over."""
+
+    async def main():
+        engine = FakeEngine(compute=double)
+        batcher = Batcher(engine, lambda _: None, lambda: quiet_turns)
+        await batcher.load(graph(instances=2), [])
+        first = asyncio.create_task(batcher.run(KEY, row(1)))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await asyncio.gather(first, batcher.run(KEY, row(2)))
+        assert [rows for _, rows in engine.runs] == runs
+        await batcher.close()
+
+    asyncio.run(main())

@@ -17,7 +17,7 @@ from serving.errors import Forbidden, TooManyAttempts, Unauthorized
 from serving.gateway.access import ADDRESSES, ATTEMPTS, BEARER, WINDOW_S, Access, Attempts, Needs, need_of, needs
 from serving.gateway.app import Gateway, _app
 from serving.gateway.direct import DirectRoute
-from serving.gateway.http import Outbound, caller_of, read_request, send_answer
+from serving.gateway.http import Outbound, caller_of, credentials_of, read_request, send_answer
 from serving.gateway.quota import Quotas
 from serving.keys import KeyFile, Keyring, make_key
 from serving.telemetry import Meters
@@ -38,8 +38,7 @@ class Door:
         scope = Exchange(more_headers=[(b"authorization", one.encode()) for one in authorization]).scope
         if address:
             scope["client"] = (address, 1234)
-        self.access.admit(scope, need)
-        return caller_of(scope)
+        return self.access.admit(*credentials_of(scope), need).caller
 
     def refusals(self) -> dict[str, float]:
         family = next(one for one in self.meters.registry.collect() if one.name == "tidegate_access_refusals")

@@ -98,7 +98,7 @@ def test_an_unknown_path_is_a_problem(public, path):
     assert answer.json()["remedy"]
 
 
-@pytest.mark.parametrize("path", ["/v2", "/v2/", "/v2/models", "/v2/models/double/infer/"])
+@pytest.mark.parametrize("path", ["/v2/", "/v2/models", "/v2/models/double/infer/", "/v2/repository/index"])
 def test_an_unknown_path_of_the_inference_protocol_has_its_shape(public, path):
     answer = send(public, "PATCH", path)
     assert answer.status_code == 404

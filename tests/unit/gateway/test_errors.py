@@ -54,6 +54,7 @@ CODES = {
     "deadline_passed": (504, 504),
     "model_output_invalid": (502, 502),
     "engine_failed": (503, 503),
+    "engine_unavailable": (503, 503),
     "repository_invalid": (500, 500),
     "settings_invalid": (500, 500),
     "internal_error": (500, 500),

@@ -21,6 +21,15 @@ DOCUMENTED = {
     "/v1/models/{model}": "get",
     "/v2/models/{model}/infer": "post",
     "/v2/models/{model}/versions/{version}/infer": "post",
+    "/v2": "get",
+    "/v2/health/live": "get",
+    "/v2/health/ready": "get",
+    "/v2/models/stats": "get",
+    **{
+        f"/v2/models/{{model}}{version}{path}": "get"
+        for version in ("", "/versions/{version}")
+        for path in ("", "/ready", "/config", "/stats")
+    },
     "/livez": "get",
     "/readyz": "get",
 }

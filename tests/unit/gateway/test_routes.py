@@ -6,19 +6,16 @@ import asyncio
 from typing import ClassVar
 
 import httpx
-import numpy as np
 import pytest
 from http_rig import build_tiny, picture
 from pydantic import Field
 
 from serving.engines.fake import FakeEngine
-from serving.errors import ParameterInvalid, TensorInvalid
+from serving.errors import ParameterInvalid
+from serving.gateway.open_inference import priority_of, timeout_of
 from serving.gateway.routes.v1 import _parameters, _request_documentation
-from serving.gateway.routes.v2 import _priority, _reply, _wanted
-from serving.pipeline import Inference
 from serving.task import Parameters
 from serving.tasks.classify import Classify, ClassifyParameters
-from serving.telemetry import Stages
 
 
 class Wide(Parameters):
@@ -80,54 +77,28 @@ def test_parameters_are_documented_with_their_example_where_there_is_one():
     assert not any(without.values())
 
 
-@pytest.mark.parametrize(
-    ("outputs", "names"),
-    [
-        (None, None),
-        ([], None),
-        ([{"name": "y"}], ["y"]),
-        ([{"name": "b"}, {"name": "a", "parameters": {}}], ["b", "a"]),
-    ],
-    ids=["none", "no list", "one", "two"],
-)
-def test_outputs_may_be_chosen(outputs, names):
-    assert _wanted(outputs) == names
+NUMBERS = [(0, 0), (7, 7)]
+NO_NUMBERS = [-1, 1.0, "1", True, None, [1]]
 
 
-@pytest.mark.parametrize("outputs", [{}, "y", 5, True, ["y"], [{}], [{"name": 5}], [{"name": "y"}, None]], ids=repr)
-def test_outputs_that_are_no_names_are_refused(outputs):
-    with pytest.raises(TensorInvalid, match="list of objects with a name"):
-        _wanted(outputs)
+@pytest.mark.parametrize(("given", "priority"), NUMBERS)
+def test_priority_is_a_whole_number_or_the_model_s_default(given, priority):
+    assert priority_of({"priority": given}) == priority
+    assert priority_of({"other": 1}) == 0
 
 
-def test_no_output_is_given_twice():
-    """Or a request of a megabyte could ask for a reply of gigabytes."""
-    with pytest.raises(TensorInvalid, match="twice"):
-        _wanted([{"name": "y"}] * 2)
+def test_a_timeout_is_in_microseconds():
+    assert timeout_of({"timeout": 2_500_000}) == 2.5
+    assert timeout_of({"timeout": 0}) is None
+    assert timeout_of({}) is None
 
 
-@pytest.mark.parametrize(
-    ("parameters", "priority"),
-    [(None, 0), ({}, 0), ({"other": 1}, 0), ({"priority": 0}, 0), ({"priority": 7}, 7), ([], 0), ("priority", 0)],
-    ids=repr,
-)
-def test_priority_is_a_whole_number_or_the_models_default(parameters, priority):
-    assert _priority(parameters) == priority
-
-
-@pytest.mark.parametrize("priority", [-1, 1.0, "1", True, None, [1]], ids=repr)
-def test_any_other_priority_is_refused(priority):
-    with pytest.raises(ParameterInvalid, match="priority"):
-        _priority({"priority": priority})
-
-
-@pytest.mark.parametrize(
-    ("given", "said"), [("mine", "mine"), ("", ""), (None, None), (5, None), (["x"], None)], ids=repr
-)
-def test_the_caller_s_id_comes_back_if_it_is_text(given, said):
-    inference = Inference("double", 1, {"y": np.ones((1, 1), np.float32)}, Stages())
-    answer = _reply(inference, None, given)
-    assert httpx.Response(200, content=answer.body).json().get("id") == said
+@pytest.mark.parametrize("given", NO_NUMBERS, ids=repr)
+def test_any_other_priority_or_timeout_is_refused(given):
+    with pytest.raises(ParameterInvalid, match="priority is not a whole number"):
+        priority_of({"priority": given})
+    with pytest.raises(ParameterInvalid, match="timeout is not a whole number"):
+        timeout_of({"timeout": given})
 
 
 async def ask(*requests: httpx.Request, folder, port: str = "public", **settings) -> list[httpx.Response]:

@@ -17,6 +17,8 @@ from serving.repository.config import (
     GraphConfig,
     ModelConfig,
     TensorSpec,
+    config_as_json,
+    fill_config,
     parse_config,
     read_config,
     write_config,
@@ -197,3 +199,51 @@ def test_what_is_written_is_read_again(config):
         path = Path(folder) / "config.pbtxt"
         write_config(path, config)
         assert read_config(path, "m") == parse_config(config, "m")
+
+
+def test_what_a_file_leaves_out_is_filled_in_and_the_file_stays_as_it_is():
+    given = pb.ModelConfig(platform="onnxruntime_onnx", max_batch_size=4)
+    config = parse_config(given, "m")
+    filled = fill_config(config, [TensorSpec("x", "BYTES", (-1, 3))], [TensorSpec("y", "FP16", ())])
+    assert (filled.name, filled.max_batch_size, filled.default_model_filename) == ("m", 4, "model.onnx")
+    assert filled.input[0] == pb.ModelInput(name="x", data_type=pb.TYPE_STRING, dims=[-1, 3])
+    assert filled.output[0] == pb.ModelOutput(name="y", data_type=pb.TYPE_FP16)
+    assert filled.instance_group[0].count == 1
+    assert not given.name
+    assert not given.input
+
+
+def test_what_a_file_states_is_kept():
+    stated = message(
+        input=[pb.ModelInput(name="own", data_type=pb.TYPE_FP32, dims=[2])],
+        instance_group=[pb.ModelInstanceGroup(count=3)],
+        default_model_filename="other.onnx",
+    )
+    filled = fill_config(parse_config(stated, "m"), [TensorSpec("x", "FP16", ())], [])
+    assert [one.name for one in filled.input] == ["own"]
+    assert [group.count for group in filled.instance_group] == [3]
+    assert filled.default_model_filename == "other.onnx"
+
+
+def test_as_json_empty_fields_are_there_and_large_numbers_are_numbers():
+    """protobuf's own JSON has 64-bit numbers as text; Triton's clients do not expect that."""
+    given = message(
+        input=[pb.ModelInput(name="x", data_type=pb.TYPE_UINT8, dims=[-1, 2**40])],
+        dynamic_batching=pb.ModelDynamicBatching(
+            max_queue_delay_microseconds=2**40,
+            priority_queue_policy={2: pb.ModelQueuePolicy(default_timeout_microseconds=7)},
+        ),
+        model_warmup=[pb.ModelWarmup(name="w", inputs={"x": pb.ModelWarmup.Input(dims=[5])})],
+        parameters={"max_queue_rows": pb.ModelParameter(string_value="77")},
+    )
+    shown = config_as_json(given)
+    assert shown["input"][0]["dims"] == [-1, 2**40]
+    assert shown["input"][0]["data_type"] == "TYPE_UINT8"
+    assert shown["input"][0]["optional"] is False
+    batching = shown["dynamic_batching"]
+    assert batching["max_queue_delay_microseconds"] == 2**40
+    assert batching["priority_queue_policy"]["2"]["default_timeout_microseconds"] == 7
+    assert shown["model_warmup"][0]["inputs"]["x"]["dims"] == [5]
+    assert shown["parameters"] == {"max_queue_rows": {"string_value": "77"}}
+    assert (shown["max_batch_size"], shown["output"], shown["metric_tags"]) == (0, [], {})
+    assert "sequence_batching" not in shown

@@ -302,3 +302,48 @@ def test_closing_at_any_moment_ends(root, state):
 
     for turns in range(12):
         asyncio.run(main(turns))
+
+
+def states(rig) -> dict[tuple[str, int], str]:
+    return {(one.name, one.version): one.state for one in rig.reconciler.states()}
+
+
+def test_the_state_of_every_version_is_told(root, state, caplog):
+    """Loaded, being loaded, not to be loaded, not loadable, let go, and unreadable."""
+    (root / MODEL / "4").mkdir()
+    tiny.add_two_graphs(root)
+    engine = TellingEngine()
+
+    async def main():
+        async with started(root, state, engine=engine) as rig:
+            assert states(rig) == {
+                (MODEL, 1): "READY",
+                **{(MODEL, number): "UNAVAILABLE" for number in (2, 3, 4)},
+                ("pair.decoder", 1): "READY",
+                ("pair.encoder", 1): "READY",
+            }
+            reasons = {one.version: one.reason for one in rig.reconciler.states() if one.name == MODEL}
+            assert reasons[1] == ""
+            assert "not among those" in reasons[2]
+            assert "half-written" in reasons[4]
+            engine.loading.clear()
+            await rig.ledger.change(pointing(stable=2))
+            await until(lambda: states(rig)[MODEL, 2] == "LOADING", "it is on its way")
+            assert states(rig)[MODEL, 1] == "READY"
+            lease = rig.router.resolve(Target(MODEL, version=1), "classify")
+            with lease:
+                engine.loading.set()
+                await until(lambda: states(rig)[MODEL, 2] == "READY", "it is there")
+                await until(lambda: states(rig)[MODEL, 1] == "UNLOADING", "somebody still uses it")
+            await until(lambda: states(rig)[MODEL, 1] == "UNAVAILABLE", "nobody does")
+            engine.failing.add(f"{MODEL}/3")
+            await rig.ledger.change(pointing(stable=3))
+            await until(lambda: 3 in rig.keeper.failures, "it cannot be loaded")
+            (failed,) = (one for one in rig.reconciler.states() if (one.name, one.version) == (MODEL, 3))
+            assert (failed.state, failed.reason) == ("UNAVAILABLE", "told to")
+            shutil.rmtree(root / MODEL / "2")
+            await rig.reconciler.refresh()
+            assert states(rig)[MODEL, 2] == "READY", "its folder is gone; it answers on"
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(main())

@@ -266,3 +266,11 @@ def test_a_trial_without_a_stable_version_is_not_ready(tmp_path):
     router.settled = True
     with pytest.raises(ModelNotReady):
         router.resolve(Target("vit"), "classify")
+
+
+def test_the_versions_that_can_be_asked_for_are_told_of_one_model_or_of_all(router, tmp_path):
+    held = {number: resident(tmp_path, "vit", number) for number in (1, 2)}
+    router.set_route("vit", Route("classify", held[2], residents=held))
+    assert [one.version.name for one in router.residents("vit")] == ["vit/1", "vit/2"]
+    assert [one.version.name for one in router.residents()] == ["resnet/3", "vit/1", "vit/2", "yolo/2", "plain/1"]
+    assert router.residents("unet") == router.residents("nobody") == []

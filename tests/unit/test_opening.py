@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from serving.bootstrap import open_keyring
 from serving.errors import SettingsInvalid
 from serving.keys import KeyFile
+from serving.opening import open_keyring
 from serving.settings import read_settings
 
 
