@@ -11,12 +11,13 @@ from pathlib import Path
 
 import click
 
-from loadtests.bench import photo, report, tiny
+from loadtests.bench import behind, photo, protocol, report, tiny
 from loadtests.bench.comparison import AnswersDiffer, Comparison, Turns
+from loadtests.bench.perf_analyzer import PerfAnalyzerFailed
 from loadtests.bench.wrk import INSTALL, WrkFailed
 from loadtests.server_process import ServerFailed
 
-COMPARISONS = ("tiny", "photo")
+COMPARISONS = ("tiny", "photo", "triton", "protocol")
 
 
 @click.command(context_settings={"show_default": True})
@@ -37,7 +38,7 @@ def main(*, seconds: int, rounds: int, only: tuple[str, ...], repository: Path, 
         for name in only or COMPARISONS:
             comparisons.append(_compare(name, turns, repository))
             click.echo(f"\n{report.table(comparisons[-1])}")
-    except (WrkFailed, ServerFailed, AnswersDiffer, subprocess.CalledProcessError) as error:
+    except (WrkFailed, PerfAnalyzerFailed, ServerFailed, AnswersDiffer, subprocess.CalledProcessError) as error:
         raise click.ClickException(str(error)) from None
     bars = [bar for comparison in comparisons for bar in comparison.bars]
     doubts = [doubt for comparison in comparisons for doubt in report.doubts(comparison)]
@@ -50,6 +51,10 @@ def main(*, seconds: int, rounds: int, only: tuple[str, ...], repository: Path, 
 def _compare(name: str, turns: Turns, repository: Path) -> Comparison:
     if name == "photo":
         return photo.compare(turns, repository)
+    if name == "triton":
+        return behind.compare(turns, repository)
+    if name == "protocol":
+        return protocol.compare(turns, repository)
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise click.ClickException("tiny wants two cores: one for the server, one for the load.")
