@@ -6,7 +6,6 @@ Explicit model control; several versions of a graph stand beside each other. Sev
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,8 +26,6 @@ from serving.triton.messages import (
     statistics_request,
 )
 from serving.triton.residency import Residency
-
-log = logging.getLogger(__name__)
 
 WARM_UP_S: Final = 120.0
 PROBE_S: Final = 2.0
