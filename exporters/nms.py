@@ -15,16 +15,16 @@ from torch._higher_order_ops.while_loop import while_loop
 
 
 class Detections(NamedTuple):
-    """The detect task's outputs, in the order of its signature: the best first, zeros from `count` on.
+    """The detect task's outputs, in the order of its signature: the best first, zeros from its count on.
 
-    boxes float32 [N, most, 4] as xmin, ymin, xmax, ymax; scores float32 [N, most]; class_ids int32 [N, most]; count
+    boxes float32 [N, most, 4] as xmin, ymin, xmax, ymax; scores float32 [N, most]; class_ids int32 [N, most]; counts
     int32 [N, 1].
     """
 
     boxes: Tensor
     scores: Tensor
     class_ids: Tensor
-    count: Tensor
+    counts: Tensor
 
 
 class Limits(NamedTuple):
@@ -80,16 +80,16 @@ def keep_best(rivals: Tensor, valid: Tensor) -> Tensor:
         now = valid & ~(rivals & kept.unsqueeze(2)).any(dim=1)
         return now, (now != kept).sum()
 
-    kept: Tensor = while_loop(unsettled, settle, (valid.clone(), valid.sum()))[0]
+    kept: Tensor = while_loop(unsettled, settle, (valid.clone(), valid.sum()))[0]  # type: ignore[no-untyped-call]
     return kept
 
 
 def _gathered(kept: Tensor, found: Detections, most: int) -> Detections:
-    """The kept candidates moved to the front, cut to each row's own limit, with zeros behind them. `found.count`: that
+    """The kept candidates moved to the front, cut to each row's own limit, with zeros behind them. `found.counts`: that
     limit.
     """
     size = kept.shape[1]
-    limit = found.count.clamp(max=min(most, size))
+    limit = found.counts.clamp(max=min(most, size))
     rank = torch.arange(size, 0, -1, dtype=torch.float32).expand_as(kept)
     front, place = torch.where(kept, rank, torch.zeros_like(rank)).topk(min(most, size), dim=1)
     chosen = (front > 0) & (torch.arange(min(most, size)) < limit)
@@ -97,5 +97,5 @@ def _gathered(kept: Tensor, found: Detections, most: int) -> Detections:
         boxes=found.boxes.gather(1, place.unsqueeze(2).expand(-1, -1, 4)) * chosen.unsqueeze(2),
         scores=found.scores.gather(1, place) * chosen,
         class_ids=(found.class_ids.gather(1, place) * chosen).to(torch.int32),
-        count=chosen.sum(dim=1, keepdim=True).to(torch.int32),
+        counts=chosen.sum(dim=1, keepdim=True).to(torch.int32),
     )

@@ -1,4 +1,4 @@
-"""Where data sets and weights lie that no Python package carries: $TIDEGATE_DATA, else .data in the checkout, else /."""
+"""Where data lie that no Python package carries: $TIDEGATE_DATA, else .data in the checkout, else the system."""
 
 from __future__ import annotations
 
