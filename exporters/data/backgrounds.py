@@ -1,7 +1,7 @@
 """Grounds to put things on: plain, shaded from one colour to another, or a part of a photo.
 
-The photos are those of scikit-image that show none of the things; each belongs to one part of the data alone, so a
-network is tested on grounds that it has not seen.
+The photos are scikit-image's; each belongs to one part of the data alone, so a network is tested on grounds that it has
+not seen. What a photo itself shows counts for nothing: a real rocket is no emoji.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def _shaded(side: int, generator: np.random.Generator) -> Array:
     angle = generator.uniform(0, 2 * np.pi)
     share = np.clip(across * np.cos(angle) + down * np.sin(angle) + 0.5, 0, 1)[..., None]
     first, second = np.array(_colour(generator)), np.array(_colour(generator))
-    return (first * (1 - share) + second * share).astype(np.uint8)
+    shaded: Array = (first * (1 - share) + second * share).astype(np.uint8)
+    return shaded
 
 
 @cache

@@ -49,10 +49,8 @@ def load_emoji_kinds(preprocessing: Mapping[str, Any], *, quick: bool) -> Splits
                 for view in range(VIEWS[part]):
                     files[part].append(as_png(_picture(character, part, view)))
                     targets[part].append(kind)
-    parts = {
-        part: Rows({PIXELS: encode_pictures(files[part], settings)}, np.array(targets[part], np.int64))
-        for part in PARTS
-    }
+    pixels = {part: encode_pictures(files[part], settings) for part in PARTS}
+    parts = {part: Rows({PIXELS: pixels[part]}, np.array(targets[part], np.int64)) for part in PARTS}
     card = Data(
         name="kinds of emoji",
         source=f"drawn by tidegate from Debian's {emoji.PACKAGE} and photos of {package_version('scikit-image')}",

@@ -48,7 +48,8 @@ class Scene:
     @property
     def class_map(self) -> Array:
         """uint8 [256, 256]: 0 where there is nothing, else the thing's class + 1."""
-        return ((self.class_ids[:, None, None] + 1) * self.masks).sum(axis=0).astype(np.uint8)
+        found: Array = ((self.class_ids[:, None, None] + 1) * self.masks).sum(axis=0).astype(np.uint8)
+        return found
 
 
 def make_scene(part: str, number: int) -> Scene:

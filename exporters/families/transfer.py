@@ -54,8 +54,8 @@ class Transfer(TrainedFamily):
     model = "transfer"
     task = "classify"
     intended_use = (
-        "Tell of which of seven kinds the one emoji on a picture is, also one that it has not seen. Shows how little data "
-        "a pretrained network needs; not for photos."
+        "Tell of which of seven kinds the one emoji on a picture is, also one that it has not seen. Shows how little "
+        "data a pretrained network needs; not for photos."
     )
     preprocessing: ClassVar = {"resize": SIDE, "size": SIDE, "resample": "bicubic", "channels": 3}
     tolerance = 1e-3

@@ -6,6 +6,7 @@ Source: O. Ronneberger, P. Fischer, T. Brox, https://arxiv.org/abs/1505.04597
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -43,9 +44,7 @@ class Network(nn.Module):
             _convolutions(before, width) for before, width in zip((WIDTHS[0], *WIDTHS), WIDTHS, strict=False)
         )
         self.halve = nn.MaxPool2d(2)
-        self.enlarge = nn.ModuleList(
-            nn.ConvTranspose2d(below, width, 2, stride=2) for width, below in zip(WIDTHS, WIDTHS[1:], strict=False)
-        )
+        self.enlarge = nn.ModuleList(nn.ConvTranspose2d(below, width, 2, stride=2) for width, below in pairwise(WIDTHS))
         self.up = nn.ModuleList(_convolutions(2 * width, width) for width in WIDTHS[:-1])
         self.classes = nn.Conv2d(WIDTHS[0], CLASSES, 1)
 

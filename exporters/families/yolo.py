@@ -74,7 +74,7 @@ class Network(nn.Module):
     def forward(self, pixels: Tensor, *limits: Tensor) -> Tensor:
         del limits  # the task's further inputs, for what comes after
         raw: Tensor = self.head(self.features(pixels))
-        return raw.unflatten(1, (len(PRIORS), -1)).permute(0, 1, 3, 4, 2)
+        return raw.view(-1, len(PRIORS), 5 + CLASSES, GRID, GRID).permute(0, 1, 3, 4, 2)
 
 
 def boxes_of(raw: Tensor) -> Tensor:
