@@ -85,6 +85,8 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         # torch's own copies of its pytrees go through a name that it has deprecated.
         warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
+        # Of several inputs, which share the one axis.
+        warnings.filterwarnings("ignore", message="# The axis name: batch will not be used", category=UserWarning)
         try:
             yield
         finally:
