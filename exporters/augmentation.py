@@ -64,6 +64,12 @@ def invert(pictures: Tensor, generator: Generator, *, share: float) -> Tensor:
     return torch.where(chosen, 1 - pictures, pictures)
 
 
+def mirror(pictures: Tensor, generator: Generator, *, share: float) -> Tensor:
+    """A random share of the pictures, left and right exchanged."""
+    chosen = (torch.rand(len(pictures), generator=generator) < share).view(-1, 1, 1, 1)
+    return torch.where(chosen, pictures.flip(3), pictures)
+
+
 def noise(pictures: Tensor, generator: Generator, *, deviation: float) -> Tensor:
     """Normal noise of a random strength up to `deviation`."""
     strength = _between(0.0, deviation, len(pictures), generator).view(-1, 1, 1, 1)

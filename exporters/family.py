@@ -58,6 +58,12 @@ class Family(ABC, Generic[D]):
     max_batch_size: ClassVar[int] = 16
     instances: ClassVar[int] = 2  # runs that may go on at once
     compact: ClassVar[bool] = False  # store weights as int16 (exporters/compact.py)
+    variants: ClassVar[tuple[type[Family[Any]], ...]] = ()  # further classes of the same file, each with its own model
+
+    @property
+    def name(self) -> str:
+        """The family's name, its file's."""
+        return type(self).__module__.rpartition(".")[2].replace("_", "-")
 
     @abstractmethod
     def licence(self) -> Licence:
@@ -68,8 +74,10 @@ class Family(ABC, Generic[D]):
         """The classes' names in order; empty for tasks without labels."""
 
     @abstractmethod
-    def data(self) -> D:
-        """The rows, through the task's preprocessing."""
+    def data(self, *, quick: bool) -> D:
+        """The rows, through the task's preprocessing; quick: fewer of them, where reading all takes more than seconds.
+        PackageMissing: they are not here, and how to get them.
+        """
 
     @abstractmethod
     def network(self) -> nn.Module:
@@ -105,7 +113,16 @@ class TrainedFamily(Family[Splits]):
         return inputs
 
 
+def models() -> dict[str, type[Family[Any]]]:
+    """All that can be made: the families and their variants, by the names of their models."""
+    families: list[type[Family[Any]]] = [plugins.find(FOLDER, name, "PLUGIN") for name in plugins.names(FOLDER)]
+    return {made.model: made for family in families for made in (family, *family.variants)}
+
+
 def find_family(name: str) -> Family[Any]:
-    """The family of that name, which is its file's; NotFound lists those that exist."""
+    """The family of that name, which is its file's, or the one whose model has it; NotFound lists the families."""
+    known = models()
+    if name not in plugins.names(FOLDER) and name in known:
+        return known[name]()
     found: type[Family[Any]] = plugins.find(FOLDER, name, "PLUGIN")
     return found()

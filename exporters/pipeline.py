@@ -89,7 +89,6 @@ def export(name: str, options: Options) -> Exported:
 class _Work:
     """A family with its rows and its network, ready to be exported. `data`: Splits if it is trained, else HeldOut."""
 
-    name: str
     family: Family[Any]
     options: Options
     data: Any
@@ -102,14 +101,14 @@ class _Work:
 def _begin(name: str, options: Options) -> _Work:
     """Reads the rows, and trains the network or loads its weights."""
     family = find_family(name)
-    data = family.data()
+    data = family.data(quick=options.quick)
     if not isinstance(family, TrainedFamily):
         network = family.served(family.network())
-        return _Work(name, family, options, data, network, trained=None, recipe=None, floors=family.floors)
+        return _Work(family, options, data, network, trained=None, recipe=None, floors=family.floors)
     recipe = family.quick_recipe if options.quick else family.recipe
     floors = family.quick_floors if options.quick else family.floors
     trained = training.train(family, data, recipe, options.seed)
-    return _Work(name, family, options, data, family.served(trained.network), trained, recipe, floors)
+    return _Work(family, options, data, family.served(trained.network), trained, recipe, floors)
 
 
 def _with_floors(metrics: Mapping[str, Metric], floors: Mapping[str, float]) -> dict[str, Metric]:
@@ -123,7 +122,7 @@ def _describe(work: _Work, metrics: Mapping[str, Metric]) -> dict[str, Any]:
     trained = work.trained
     return {
         "time": _now(),
-        "family": work.name,
+        "family": work.family.name,
         "model": work.family.model,
         "quick": work.options.quick,
         "seed": work.options.seed,
@@ -150,7 +149,7 @@ def _manifest(work: _Work, metrics: Mapping[str, Metric], agreement: Parity) -> 
     family = work.family
     return Manifest(
         task=family.task,
-        family=work.name,
+        family=family.name,
         created=_now(),
         intended_use=(QUICK_NOTE if work.options.quick else "") + family.intended_use,
         labels=publish.LABELS if family.labels() else None,
