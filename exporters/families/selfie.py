@@ -48,8 +48,18 @@ class Posed(NamedTuple):
 
 
 POSED: Final = (
-    Posed(CAMERA, 0.33, ((0.5, 0.5),), ((0.0, 0.0),)),
-    Posed(ASTRONAUT, 0.55, ((0.5, 0.5),), ((0.0, 0.0),)),
+    Posed(
+        CAMERA,
+        coverage=0.3277,
+        person=((0.41, 0.22), (0.2, 0.5), (0.1, 0.8)),
+        background=((0.03, 0.03), (0.97, 0.03), (0.97, 0.97), (0.75, 0.3), (0.8, 0.8)),
+    ),
+    Posed(
+        ASTRONAUT,
+        coverage=0.5455,
+        person=((0.47, 0.22), (0.3, 0.7), (0.6, 0.6)),
+        background=((0.05, 0.1), (0.97, 0.03), (0.72, 0.3), (0.1, 0.3)),
+    ),
 )
 
 
@@ -87,12 +97,12 @@ class SelfieSegmentation(Family[HeldOut]):
     task = "segment"
     intended_use = (
         "Tell people from what is behind them, on pictures of people within two metres: video calls, portraits. All "
-        "people are one region. It finds a person where there is none: other close-ups, of a cat or of a cup, may be "
+        "people are one region. It finds a person where there is none: close-ups of a cat, a flower or a cup may be "
         "called one. Not for decisions about people."
     )
     preprocessing: ClassVar = {"resize": None, "size": SIDE, "resample": "bilinear", "channels": 3}
     tolerance = 1e-2
-    floors: ClassVar = {"points_right": 1.0, "coverage_error": 0.03}
+    floors: ClassVar = {"points_right": 1.0, "coverage_error": 0.01}
     golden_rows = 2
     compact = True
 
@@ -107,7 +117,8 @@ class SelfieSegmentation(Family[HeldOut]):
     def labels(self) -> tuple[str, ...]:
         return ("background", "person")
 
-    def data(self) -> HeldOut:
+    def data(self, *, quick: bool) -> HeldOut:
+        del quick  # two photos
         photos = [posed.photo for posed in POSED]
         pixels = read_photos(photos, self.preprocessing)
         return HeldOut(card(photos, PUBLISHED), Rows({PIXELS: pixels}, np.array([posed.coverage for posed in POSED])))

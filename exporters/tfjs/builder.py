@@ -75,8 +75,9 @@ class Builder:
     def give_bias(self, conv: str, bias: Array) -> bool:
         """Makes the constant the bias of the convolution that gives this tensor, if nothing else reads that."""
         module = next((one for one, step in zip(self.modules, self.steps, strict=True) if conv in step.outputs), None)
-        takes = isinstance(module, operators.Convolution | operators.TransposedConvolution) and module.bias is None
-        if not takes or bias.ndim != 1 or self.readers[conv] != 1:
+        if not isinstance(module, operators.Convolution | operators.TransposedConvolution):
+            return False
+        if module.bias is not None or bias.ndim != 1 or self.readers[conv] != 1:
             return False
         module.bias = nn.Parameter(torch.from_numpy(bias))
         return True

@@ -178,7 +178,7 @@ class Split(nn.Module):
         self.axis = axis
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        return tuple(inputs.split(self.sizes, self.axis))
+        return torch.split(inputs, self.sizes, self.axis)
 
 
 class Reshape(nn.Module):
