@@ -33,11 +33,12 @@ class Place(NamedTuple):
 class Builder:
     """Modules and steps so far, where the tensors lie, and what is constant."""
 
-    def __init__(self, graph: GraphFile) -> None:
+    def __init__(self, graph: GraphFile, outputs: Sequence[str]) -> None:
         self.modules: list[nn.Module] = []
         self.steps: list[Step] = []
         self.constants = dict(graph.constants)
-        self.readers = Counter(name for node in graph.nodes for name in node.inputs)
+        self._readers = Counter([*outputs, *(name for node in graph.nodes for name in node.inputs)])
+        self._makers: dict[str, nn.Module] = {}
         self._places = {graph.input: Place(graph.input, layouts.plain(4))}
 
     def place(self, name: str) -> Place:
@@ -68,16 +69,16 @@ class Builder:
         if order == layouts.plain(len(order)):
             return place.tensor
         name = f"{place.tensor} as {layout}"
-        if name not in {output for step in self.steps for output in step.outputs}:
+        if name not in self._makers:
             self._append(operators.Move(order), [place.tensor], [name])
         return name
 
     def give_bias(self, conv: str, bias: Array) -> bool:
         """Makes the constant the bias of the convolution that gives this tensor, if nothing else reads that."""
-        module = next((one for one, step in zip(self.modules, self.steps, strict=True) if conv in step.outputs), None)
+        module = self._makers.get(conv)
         if not isinstance(module, operators.Convolution | operators.TransposedConvolution):
             return False
-        if module.bias is not None or bias.ndim != 1 or self.readers[conv] != 1:
+        if bias.shape != (module.channels_out,) or self._readers[conv] != 1:
             return False
         module.bias = nn.Parameter(torch.from_numpy(bias))
         return True
@@ -85,3 +86,4 @@ class Builder:
     def _append(self, module: nn.Module, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         self.modules.append(module)
         self.steps.append(Step(tuple(inputs), tuple(outputs)))
+        self._makers.update(dict.fromkeys(outputs, module))

@@ -195,7 +195,7 @@ def _laid_out(constant: Array, layout: Layout) -> Tensor:
 
 
 def _tensor(array: Array) -> Tensor:
-    return torch.from_numpy(np.array(array, order="C"))  # a copy: what is read from a file cannot be written to
+    return torch.from_numpy(np.array(array, order="C"))  # in one piece: engines want weights so
 
 
 def _unsupported(node: Node, what: str) -> GraphUnsupported:

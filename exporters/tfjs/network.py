@@ -43,7 +43,7 @@ def load(path: Path, outputs: Sequence[str]) -> Network:
 
 def build(graph: GraphFile, outputs: Sequence[str]) -> Network:
     """The graph's nodes as modules. Its input has the rank 4; a batch of 1 that is written into it is not kept."""
-    builder = Builder(graph)
+    builder = Builder(graph, outputs)
     for node in _needed(graph, outputs):
         convert = CONVERSIONS.get(node.operation)
         if convert is None:

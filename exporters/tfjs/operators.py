@@ -75,6 +75,7 @@ class Convolution(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(weight)
         self.bias: nn.Parameter | None = None
+        self.channels_out = weight.shape[0]
         self.stride = tuple(stride)
         self.groups = groups
         self.same = same
@@ -104,6 +105,7 @@ class TransposedConvolution(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(weight)
         self.bias: nn.Parameter | None = None
+        self.channels_out = weight.shape[1]
         self.stride = tuple(stride)
         self.padding = tuple((kernel - step) // 2 for kernel, step in zip(weight.shape[2:], stride, strict=True))
 
