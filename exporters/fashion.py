@@ -25,8 +25,8 @@ class FashionClassifier(TrainedFamily):
 
     task = "classify"
     intended_use = (
-        "Name the one piece of clothing on a small grey picture, light on black, as Fashion-MNIST has them. A network to "
-        "learn from and to test with, not for photos."
+        "Name the one piece of clothing on a small grey picture, light on black, as in Fashion-MNIST. To learn from "
+        "and to test with, not for photos."
     )
     preprocessing: ClassVar = {"resize": None, "size": SIDE, "resample": "bilinear", "channels": 1}
     tolerance = 1e-4

@@ -1,4 +1,4 @@
-"""A plain convolutional network: three convolution blocks, two dense layers. For clothes, and for handwritten digits."""
+"""A plain convolutional network: three convolution blocks, two dense layers. On clothes, and on digits."""
 
 from __future__ import annotations
 

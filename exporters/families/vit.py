@@ -52,7 +52,8 @@ class Layer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         tokens = tokens + self.attention(tokens)
-        return tokens + self.dense(tokens)
+        layer: Tensor = tokens + self.dense(tokens)
+        return layer
 
 
 class Network(nn.Module):
