@@ -133,7 +133,7 @@ class SelfieSegmentation(Family[HeldOut]):
     def measure(self, predict: Predict, data: HeldOut) -> Mapping[str, Metric]:
         maps = predict(data.test.inputs)["class_map"]
         coverage = (maps == PERSON_CLASS).mean(axis=(1, 2))
-        right = [mark for one, posed in zip(maps, POSED, strict=True) for mark in _points_right(one, posed)]
+        right = [mark for one, posed in zip(maps, POSED, strict=True) for mark in points_right(one, posed)]
         errors = np.abs(coverage - data.test.targets)
         return {
             "points_right": Metric(value=float(np.mean(right)), rows=len(right)),
@@ -141,7 +141,7 @@ class SelfieSegmentation(Family[HeldOut]):
         }
 
 
-def _points_right(class_map: Array, posed: Posed) -> list[bool]:
+def points_right(class_map: Array, posed: Posed) -> list[bool]:
     """Whether each of the photo's points has its class in uint8 [height, width]."""
     wanted: list[tuple[Any, int]] = [(point, PERSON_CLASS) for point in posed.person]
     wanted += [(point, BACKGROUND_CLASS) for point in posed.background]
