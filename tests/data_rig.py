@@ -1,4 +1,4 @@
-"""Data that `make data` fetches: tests that need them are skipped on a laptop, and fail on a machine that checks all."""
+"""Data that `make data` fetches: tests that need them are skipped on a laptop, and fail where all is checked (CI)."""
 
 from __future__ import annotations
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from exporters.errors import GraphUnsupported
 from exporters.tfjs import layouts, operators
@@ -87,3 +88,14 @@ class Builder:
         self.modules.append(module)
         self.steps.append(Step(tuple(inputs), tuple(outputs)))
         self._makers.update(dict.fromkeys(outputs, module))
+
+
+Conversion = Callable[[Builder, Node], None]
+
+
+def tensor(array: Array) -> Tensor:
+    return torch.from_numpy(np.array(array, order="C"))  # in one piece: engines want weights so
+
+
+def unsupported(node: Node, what: str) -> GraphUnsupported:
+    return GraphUnsupported(f"The node {node.name}, a {node.operation}, has {what}, which is not supported.")

@@ -87,10 +87,9 @@ def test_transposed_convolutions(run, x, size):
 
 
 @pytest.mark.parametrize(("operation", "function"), [("AvgPool", np.mean), ("MaxPool", np.max)])
-@pytest.mark.parametrize(("size", "stride"), [(3, 2), (2, 1)])
-def test_pools(run, x, operation, function, size, stride):
-    step = windowed("y", operation, "x", stride=stride, ksize=[1, size, size, 1])
-    expected = function(windows(x, size, stride, same=False), axis=(4, 5))
+def test_pools(run, x, operation, function):
+    step = windowed("y", operation, "x", stride=2, ksize=[1, 3, 3, 1])
+    expected = function(windows(x, 3, 2, same=False), axis=(4, 5))
     np.testing.assert_allclose(run([step], x), expected, atol=1e-6)
 
 
