@@ -1,4 +1,4 @@
-"""Photos inside installed packages, whose makers allow them to be passed on: to see that a conversion went right."""
+"""Photos inside installed packages: to see that a conversion went right."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ PHOTOS: Final = (
     Photo(("sklearn", "datasets", "images", "china.jpg"), "palace", (698,), "CC-BY-2.0, danielbuechele"),
 )
 CLASSES: Final = 1000
+DISTRIBUTIONS: Final = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
 
 
 def load_photos(preprocessing: Mapping[str, Any], note: str) -> HeldOut:
@@ -67,10 +68,11 @@ def photo_size(photo: Photo) -> tuple[int, int]:
 def card(photos: Sequence[Photo], note: str) -> Data:
     """What a manifest says of the photos, with a digest of their files. PackageMissing: they are not installed."""
     shows = ", ".join(f"{photo.path[-1]} ({photo.shows}; {photo.licence})" for photo in photos)
+    distributions = sorted({DISTRIBUTIONS[photo.path[0]] for photo in photos})
     licences = ", ".join(sorted({photo.licence.split(",")[0] for photo in photos}))
     return Data(
         name="sample photos",
-        source=f"{package_version('scikit-image')} and {package_version('scikit-learn')}: {shows}",
+        source=f"{' and '.join(map(package_version, distributions))}: {shows}",
         licence=f"{licences}; by photo",
         digest=digest_arrays([np.frombuffer(_content(photo), np.uint8) for photo in photos]),
         rows={"test": len(photos)},

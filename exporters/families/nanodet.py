@@ -73,7 +73,7 @@ class NanoDet(nn.Module):
         scores = torch.cat(outputs[: len(STRIDES)], dim=1)
         distances = torch.cat(outputs[len(STRIDES) :], dim=1)
         likely = distances.reshape(*distances.shape[:2], 4, BINS).softmax(dim=3)
-        left_top, right_bottom = ((likely @ self.bins) * self.strides).chunk(2, dim=2)
+        left_top, right_bottom = ((likely * self.bins).sum(dim=3) * self.strides).chunk(2, dim=2)
         boxes = torch.cat([self.centres - left_top, self.centres + right_bottom], dim=2)
         return boxes.clamp(0, SIDE), scores
 
