@@ -98,6 +98,8 @@ class TrainedFamily(Family[Splits]):
     recipe: ClassVar[Recipe]
     quick_recipe: ClassVar[Recipe]  # for tests: seconds
     quick_floors: ClassVar[Mapping[str, float]]  # what the quick recipe must reach
+    # Trained on the same rows and measured alike, to be the headline metric's baseline, which must be beaten.
+    rival: ClassVar[type[TrainedFamily] | None] = None
 
     @abstractmethod
     def loss(self, scores: Tensor, targets: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from exporters.data.coco import COCO_LABELS
 from exporters.data.files import HUMAN_MODELS, human_models_file
+from exporters.data.limits import limits
 from exporters.data.photo_boxes import load_photo_boxes
 from exporters.data.splits import HeldOut, Rows
 from exporters.family import Family, Predict
@@ -22,6 +23,7 @@ from exporters.nms import Limits, suppress
 from exporters.tfjs.network import load
 from serving.repository.digests import digest_file
 from serving.repository.manifest import Licence, Metric
+from serving.tasks.classify import PIXELS
 from serving.tensors import Array, Tensors
 
 FILES: Final = ("nanodet.json", "nanodet.bin")
@@ -96,8 +98,8 @@ class DetectionsOut(nn.Module):
         self, pixels: Tensor, score_threshold: Tensor, iou_threshold: Tensor, max_detections: Tensor
     ) -> tuple[Tensor, ...]:
         boxes, scores = self.network(pixels)
-        limits = Limits(score_threshold, iou_threshold, max_detections)
-        return tuple(suppress(boxes, scores, limits, candidates=CANDIDATES, most=MOST))
+        wanted = Limits(score_threshold, iou_threshold, max_detections)
+        return tuple(suppress(boxes, scores, wanted, candidates=CANDIDATES, most=MOST))
 
 
 class NanoDetCoco(Family[HeldOut]):
@@ -132,7 +134,7 @@ class NanoDetCoco(Family[HeldOut]):
     def data(self, *, quick: bool) -> HeldOut:
         del quick  # four photos
         photos = load_photo_boxes(self.preprocessing, note=PUBLISHED)
-        return HeldOut(photos.card, Rows({**photos.test.inputs, **_limits(len(photos.test))}, photos.test.targets))
+        return HeldOut(photos.card, Rows({**photos.test.inputs, **limits(len(photos.test))}, photos.test.targets))
 
     def network(self) -> nn.Module:
         human_models_file(FILES[1])  # a message that says how to get it, in place of the reader's
@@ -142,8 +144,8 @@ class NanoDetCoco(Family[HeldOut]):
         return DetectionsOut(network)
 
     def measure(self, predict: Predict, data: HeldOut) -> Mapping[str, Metric]:
-        found = predict(data.test.inputs)
         rows = len(data.test)
+        found = predict({PIXELS: data.test.inputs[PIXELS], **_same_limits(rows)})
         hits = [is_found(found, row, data.test.targets[row]) for row in range(rows)]
         more = int(found["count"].sum()) - sum(hits)
         return {
@@ -168,7 +170,8 @@ def overlap(boxes: Array, box: Array) -> Array:
     return ratios
 
 
-def _limits(rows: int) -> dict[str, Array]:
+def _same_limits(rows: int) -> dict[str, Array]:
+    """Score threshold, IoU threshold and greatest number by which boxes are measured."""
     return {
         "score_threshold": np.full((rows, 1), SCORE, np.float32),
         "iou_threshold": np.full((rows, 1), 0.6, np.float32),
