@@ -113,7 +113,7 @@ class NanoDetCoco(Family[HeldOut]):
         "called a person, a dog and a cat. Not for decisions about people."
     )
     preprocessing: ClassVar = {"resize": None, "size": SIDE, "resample": "bilinear", "channels": 3}
-    tolerance = 1e-2  # pixels; scores are 100 times closer
+    tolerance = 3e-2  # of boxes, which are in pixels; scores are a hundred times closer
     floors: ClassVar = {"objects_found": 1.0}
     golden_rows = 1
     max_batch_size = 8
