@@ -36,3 +36,10 @@ class PackageMissing(ExportFailed):
 
     code = "package_missing"
     title = "A package is missing"
+
+
+class GraphUnsupported(ExportFailed):
+    """A graph of another framework has something that we do not convert, or is damaged."""
+
+    code = "graph_unsupported"
+    title = "The graph cannot be converted"
