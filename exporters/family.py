@@ -12,17 +12,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, Generic, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Generator, Tensor, nn
 from typing_extensions import TypeVar
 
 from exporters.data.splits import HeldOut, Splits
+from exporters.search_space import Space
 from serving import plugins
 from serving.repository.manifest import Licence, Metric
 from serving.tensors import Tensors
 
 FOLDER: Final = "exporters.families"
 
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 # A model as a function: the task's inputs, any number of rows, to the task's outputs.
 Predict = Callable[[Tensors], Tensors]
@@ -46,14 +48,14 @@ class Recipe:
     epochs: PositiveInt
     batch_size: PositiveInt
     optimizer: Literal["sgd", "adam"]
-    learning_rate: PositiveFloat
+    learning_rate: Positive
     schedule: Literal["constant", "cosine", "one-cycle", "step"] = "cosine"
     warm_up: Share = 0.0
     momentum: Share = 0.9
-    weight_decay: NonNegativeFloat = 0.0
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     patience: PositiveInt = 10
     precision: Literal["float32", "bfloat16"] = "float32"
-    clip_norm: PositiveFloat | None = None
+    clip_norm: Positive | None = None
     ema: Share | None = None
 
 
@@ -112,6 +114,7 @@ class TrainedFamily(Family[Splits[Any]], Generic[S, T]):
     quick_floors: ClassVar[Mapping[str, float]]  # what the quick recipe must reach
 
     score_name: ClassVar[str] = "score"  # what `score` is called where people read it
+    search_space: ClassVar[Space | None] = None  # fields of Recipe that `--search` draws; None: those of DEFAULTS
 
     @abstractmethod
     def loss(self, scores: S, targets: T) -> Tensor:
