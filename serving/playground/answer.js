@@ -38,13 +38,19 @@ export function showAnswer({ headers, tookMs, reply, picture }, size) {
   byId("result").replaceChildren(
     head,
     ...plainParts(reply),
-    ...(picture ? [element("img", { src: picture, alt: "The picture that came back", className: "came" })] : []),
+    ...(picture ? [pictureNode(picture)] : []),
     ...(predictions ? [listOf(predictions, reply.image ?? size)] : []),
     timingNode(headers.get("server-timing") ?? "", tookMs),
   );
   const first = predictions?.[0];
   const found = first ? `: ${first.label ?? ""}${isShare(first.score) ? ` ${percent.format(first.score)}` : ""}` : "";
   return `Answered in ${millis(tookMs)}${found}`;
+}
+
+function pictureNode(blob) {
+  const image = element("img", { src: URL.createObjectURL(blob), alt: "The picture that came back", className: "came" });
+  image.addEventListener("load", () => URL.revokeObjectURL(image.src));
+  return image;
 }
 
 /** What an answer says beside its predictions: its text, and its numbers. */

@@ -4,8 +4,8 @@ import { clearAnswer, showAnswer, showProblem } from "./answer.js";
 import { controlOf } from "./controls.js";
 import { curlText } from "./curl.js";
 import { byId, element, fill } from "./elements.js";
+import { takePictures } from "./intake.js";
 import { showPicture } from "./picture.js";
-import { samples } from "./samples.js";
 import { addressOf, ask, Refusal } from "./server.js";
 import { modelChoices, tasksOf, versionChoices } from "./tasks.js";
 
@@ -18,9 +18,13 @@ async function start() {
     state.tasks = tasksOf(await (await ask("/openapi.json")).json());
     state.models = (await (await ask("/v1/models", { key: state.key })).json()).models;
     byId("problem").replaceChildren();
+    byId("key-form").hidden = true;
   } catch (error) {
     refused(error);
     byId("server").textContent = error.status ? "" : "not reachable";
+    const again = element("button", { type: "button" }, "Try again");
+    again.addEventListener("click", start);
+    if (error.status !== 401) byId("problem").append(again);
     return;
   }
   showServer();
@@ -83,22 +87,21 @@ function chooseModel() {
 function query() {
   const given = new URLSearchParams(byId("version").value);
   const several = byId("model").options.length > 1;
-  if (byId("model").value && (several || given.size)) given.set("model", byId("model").value);
+  if (byId("model").value && (several || String(given))) given.set("model", byId("model").value);
   for (const { name, value } of state.controls) {
     if (value() !== null) given.set(name, value());
   }
-  return given.size ? `?${given}` : "";
+  return String(given) && `?${given}`;
 }
 
 function changed() {
   showCurl();
   if (!byId("send").disabled) return send();
-  state.running?.abort();
+  stop();
   clearAnswer();
   const { verb } = state.task;
   const detail = `No model of this server does “${verb}”.`;
   showProblem({ title: "No model for this task", detail, remedy: "Choose another task, or publish a model that does it." });
-  byId("status").textContent = "";
 }
 
 function showCurl() {
@@ -109,8 +112,9 @@ function showCurl() {
   byId("curl").textContent = curlText({ url, part, fileName, withKey: state.keyWanted });
 }
 
-async function choosePicture(file, made) {
-  if (!file) return;
+/** `made`: the picture is no file of this device yet. */
+async function choosePicture(file, made = false) {
+  stop();
   state.file = file;
   byId("empty").hidden = true;
   byId("figure").hidden = false;
@@ -130,9 +134,18 @@ async function choosePicture(file, made) {
 
 // Sending
 
-async function send() {
-  if (!state.file || !byId("controls").reportValidity()) return;
+/** Leaves the request that is under way; what it still brings is not shown. */
+function stop(said = "") {
   state.running?.abort();
+  state.running = null;
+  waiting(false);
+  say(said);
+}
+
+async function send() {
+  if (!state.file) return say("Choose a picture to begin.");
+  if (!byId("controls").reportValidity()) return;
+  stop();
   const running = (state.running = new AbortController());
   waiting(true);
   const { path, part } = state.task;
@@ -146,23 +159,28 @@ async function send() {
     const { naturalWidth: width, naturalHeight: height } = byId("picture");
     clearAnswer();
     byId("json").textContent = answer.shown;
-    byId("status").textContent = showAnswer({ ...answer, tookMs: performance.now() - begun }, { width, height });
+    say(showAnswer({ ...answer, tookMs: performance.now() - begun }, { width, height }), true);
   } catch (error) {
-    if (state.running !== running) return; // a later request took its place
+    if (state.running !== running) return; // it was left, or a later request took its place
     clearAnswer();
-    if (error.name === "AbortError") byId("status").textContent = "Cancelled.";
-    else refused(error);
+    refused(error);
   }
   waiting(false);
   state.running = null;
+}
+
+/** The line of where things stand. `shown`: the panel shows it too, so that it is for screen readers alone. */
+function say(text, shown = false) {
+  byId("status").textContent = text;
+  byId("status").classList.toggle("unseen", shown);
 }
 
 async function readAnswer(response) {
   const { headers } = response;
   const type = headers.get("content-type") ?? "";
   if (type.startsWith("image/")) {
-    const blob = await response.blob();
-    return { headers, picture: URL.createObjectURL(blob), shown: `${type}, ${blob.size} bytes` };
+    const picture = await response.blob();
+    return { headers, picture, shown: `${type}, ${picture.size} bytes` };
   }
   const reply = await response.json();
   return { headers, reply, shown: JSON.stringify(reply, null, 2) };
@@ -170,12 +188,12 @@ async function readAnswer(response) {
 
 function waiting(yes) {
   byId("progress").hidden = byId("cancel").hidden = !yes;
-  byId("answer").ariaBusy = String(yes);
-  if (yes) byId("status").textContent = "Sending …";
+  byId("answer").setAttribute("aria-busy", String(yes));
+  if (yes) say("Sending …", byId("result").hasChildNodes());
 }
 
 function refused(error) {
-  byId("status").textContent = "";
+  say("");
   if (!(error instanceof Refusal)) {
     showProblem({ title: "The answer cannot be read", detail: error.message });
     return;
@@ -195,7 +213,10 @@ byId("controls").addEventListener("submit", (event) => {
   event.preventDefault();
   changed();
 });
-byId("cancel").addEventListener("click", () => state.running?.abort());
+byId("cancel").addEventListener("click", () => {
+  stop("Cancelled.");
+  byId("send").focus();
+});
 byId("model").addEventListener("change", chooseModel);
 byId("version").addEventListener("change", changed);
 byId("parameters").addEventListener("change", changed);
@@ -204,31 +225,6 @@ byId("key-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   state.key = byId("key").value.trim();
   await start();
-});
-for (const id of ["choose-first", "choose-other"]) {
-  byId(id).addEventListener("click", () => byId("file").click());
-}
-byId("file").addEventListener("change", (event) => {
-  choosePicture(event.target.files[0]);
-  event.target.value = ""; // so that the same file can be chosen again
-});
-document.addEventListener("dragover", (event) => {
-  event.preventDefault();
-  byId("stage").classList.add("over");
-});
-document.addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) byId("stage").classList.remove("over");
-});
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  byId("stage").classList.remove("over");
-  choosePicture(event.dataTransfer.files[0]);
-});
-document.addEventListener("paste", (event) => {
-  const file = event.clipboardData.files[0];
-  if (!file) return;
-  event.preventDefault();
-  choosePicture(file, true);
 });
 byId("copy").addEventListener("click", async () => {
   const text = byId("curl");
@@ -243,15 +239,5 @@ byId("copy").addEventListener("click", async () => {
   setTimeout(() => (byId("copy").textContent = "Copy"), 1500);
 });
 
-byId("samples").append(
-  ...samples.map(({ name, draw }) => {
-    const canvas = draw();
-    const button = element("button", { type: "button", title: name }, canvas);
-    button.setAttribute("aria-label", `Example: ${name}`);
-    button.addEventListener("click", () => {
-      canvas.toBlob((blob) => choosePicture(new File([blob], `${name}.png`, { type: "image/png" }), true));
-    });
-    return button;
-  }),
-);
+takePictures(choosePicture);
 start();

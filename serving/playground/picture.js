@@ -3,6 +3,7 @@
 import { pixelsOf } from "./rle.js";
 import { byId, element } from "./elements.js";
 
+const LEAST_ACROSS = 240; // CSS pixels: smaller pictures are enlarged
 const MOST_ACROSS = 1024; // pixels of the canvas of masks
 const INSIDE = 110; // alpha
 const EDGE = 235;
@@ -21,12 +22,10 @@ export const cssColour = (prediction) => `rgb(${colourOf(prediction).join(" ")})
 
 /** A prediction's box {x, y, width, height}, from corners or as COCO has it; null where there is none. */
 export function boxOf({ box, bbox }) {
-  const numbers = box
-    ? [box.xmin, box.ymin, box.xmax - box.xmin, box.ymax - box.ymin]
-    : Array.isArray(bbox) && bbox.length === 4 ? bbox : [];
-  if (numbers.length !== 4 || !numbers.every(Number.isFinite)) return null;
-  const [x, y, width, height] = numbers;
-  return { x, y, width, height };
+  const numbers = box ? [box.xmin, box.ymin, box.xmax, box.ymax] : bbox;
+  if (!Array.isArray(numbers) || numbers.length !== 4 || !numbers.every(Number.isFinite)) return null;
+  const [x, y, right, bottom] = numbers;
+  return box ? { x, y, width: right - x, height: bottom - y } : { x, y, width: right, height: bottom };
 }
 
 /** Shows a file as the picture, upright as its EXIF data has it; false when this browser cannot. */
@@ -35,12 +34,16 @@ export async function showPicture(file) {
   URL.revokeObjectURL(image.src);
   image.src = URL.createObjectURL(file);
   clearDrawing();
+  image.style.width = "";
   try {
     await image.decode();
-    return true;
   } catch {
     return false;
   }
+  const enlarged = LEAST_ACROSS / Math.max(image.naturalWidth, image.naturalHeight);
+  image.classList.toggle("small", enlarged > 1);
+  if (enlarged > 1) image.style.width = `${Math.round(enlarged * image.naturalWidth)}px`;
+  return true;
 }
 
 export function clearDrawing() {
@@ -108,10 +111,14 @@ function paint(masks, predictions) {
   for (let i = masks.length - 1; i >= 0; i--) {
     const mask = masks[i];
     if (mask?.alpha.length !== first.alpha.length) continue;
-    const colour = colourOf(predictions[i]);
-    mask.alpha.forEach((alpha, place) => {
-      if (alpha) image.data.set([...colour, alpha], 4 * place);
-    });
+    const [red, green, blue] = colourOf(predictions[i]);
+    for (let place = 0; place < mask.alpha.length; place++) {
+      if (!mask.alpha[place]) continue;
+      image.data[4 * place] = red;
+      image.data[4 * place + 1] = green;
+      image.data[4 * place + 2] = blue;
+      image.data[4 * place + 3] = mask.alpha[place];
+    }
   }
   context.putImageData(image, 0, 0);
 }

@@ -18,7 +18,7 @@ export async function ask(path, { key, ...options } = {}) {
     response = await fetch(addressOf(path), { ...options, headers, cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    const detail = "There was no answer: it is not running, or this device has no way to it.";
+    const detail = "It is not running, this device has no way to it, or it hung up while the picture was sent.";
     throw new Refusal({ title: "The server cannot be reached", detail, remedy: "See that it runs, then send again." });
   }
   if (!response.ok) throw await refusalOf(response);
