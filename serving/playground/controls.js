@@ -44,10 +44,10 @@ function selectOf(schema) {
   return select;
 }
 
-/** A slider beside a number with two ends that are near enough; null where there is none. */
-function sliderOf({ type, minimum, maximum }, input, name) {
+/** A slider beside a number that has a default and two ends near enough; null where there is none. */
+function sliderOf({ type, minimum, maximum, default: usual }, input, name) {
   const span = maximum - minimum; // NaN where an end is missing
-  if (input.type !== "number" || !(span > 0) || (type === "integer" && span > MOST_STEPS)) return null;
+  if (input.type !== "number" || usual == null || !(span > 0) || (type === "integer" && span > MOST_STEPS)) return null;
   const step = type === "integer" ? 1 : span / MOST_STEPS;
   const slider = element("input", { type: "range", min: minimum, max: maximum, step });
   slider.setAttribute("aria-label", `${name}, slider`);
@@ -60,5 +60,5 @@ function sliderOf({ type, minimum, maximum }, input, name) {
 function sentValue(input, schema, required) {
   const value = input.type === "checkbox" ? String(input.checked) : input.value;
   const usual = input.type === "checkbox" ? String(Boolean(schema.default)) : String(schema.default ?? "");
-  return value === usual && !required ? null : value === "" ? null : value;
+  return value === "" || (value === usual && !required) ? null : value;
 }

@@ -213,7 +213,7 @@ def test_the_picture_stands_upright(shown):
     exif[0x0112] = 6  # turned by a quarter
     PIL.Image.new("RGB", (40, 20), "red").save(file, "JPEG", exif=exif)
     shown.choose("turned.jpg", file.getvalue())
-    assert shown.page.inner_text("#picture-facts").startswith("20 × 40")
+    assert shown.page.inner_text("#picture-facts").startswith("20 \N{MULTIPLICATION SIGN} 40")
 
 
 # The same as curl

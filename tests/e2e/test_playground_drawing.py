@@ -1,4 +1,4 @@
-"""How the playground draws whatever an answer holds: replies of tasks that this gateway has and of some that it has not.
+"""How the playground draws whatever an answer holds, of tasks that this gateway has and of some that it has not.
 
 The page is static, so that any server will do: here one that replays a document of tasks and one reply.
 """
@@ -24,8 +24,8 @@ from serving.gateway.routes.playground import MEDIA_TYPES
 
 HOSTILE = "<img src=x onerror=window.harmed=1>"
 PARAMETERS = [
-    {"name": "share", "schema": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.25}, "description": "A share."},
-    {"name": "way", "schema": {"type": "string", "enum": ["plain", "odd"], "default": "plain"}, "description": "A way."},
+    {"name": "share", "schema": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.25}, "description": ""},
+    {"name": "way", "schema": {"type": "string", "enum": ["plain", "odd"], "default": "plain"}, "description": "How."},
     {"name": "fine", "schema": {"type": "boolean", "default": False}, "description": "Whether."},
     {"name": "most", "schema": {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 9}, {"type": "null"}],
                                 "default": None}, "description": "At most."},
