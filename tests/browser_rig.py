@@ -86,7 +86,7 @@ def opened(browser: Browser, url: str, **options: Any) -> Iterator[Watched]:
     page.on("request", lambda request: watched.requests.append(request))  # noqa: PLW0108  (it cannot wrap a builtin)
     try:
         page.goto(f"{url}/")
-        page.wait_for_selector("#controls:visible, #problem:not(:empty)")
+        page.wait_for_selector("#controls:visible, #key-form:visible, #problem:not(:empty)")
         yield watched
     finally:
         context.close()

@@ -198,13 +198,19 @@ function refused(error) {
     showProblem({ title: "The answer cannot be read", detail: error.message });
     return;
   }
+  if (error.problem.code) byId("json").textContent = JSON.stringify(error.problem, null, 2);
   if (error.status === 401) {
-    state.keyWanted = true;
-    byId("key-form").hidden = false;
-    byId("key").focus();
-    showCurl();
+    askForKey();
+    if (!state.key) return say("Enter a key to begin."); // nothing went wrong yet
   }
   showProblem(error.problem, error.facts);
+}
+
+function askForKey() {
+  state.keyWanted = true;
+  byId("key-form").hidden = false;
+  byId("key").focus();
+  showCurl();
 }
 
 // What people do

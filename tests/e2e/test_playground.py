@@ -285,7 +285,8 @@ def test_a_server_that_is_gone_is_said_to_be(browser, folder, tmp_path):
 def test_a_key_is_asked_for_where_it_is_wanted_and_never_shown(browser, folder, tmp_path):
     secret, _ = KeyFile(tmp_path / "state" / "keys.json").add("a", ["predict"])
     with gateway_process(folder / "repository", tmp_path / "state") as process, opened(browser, process.url) as shown:
-        shown.page.wait_for_selector("#key-form:visible")
+        assert shown.page.is_visible("#key-form")
+        assert shown.page.locator("#problem > *").count() == 0, "nothing went wrong yet"
         shown.page.fill("#key", "tg_wrong")
         shown.page.press("#key", "Enter")
         shown.page.wait_for_selector("#problem h2")
