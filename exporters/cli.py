@@ -95,7 +95,11 @@ def train(
     promote: bool,
     url: str,
 ) -> None:
-    """Train or convert FAMILY and publish it as its model's next version."""
+    """Train or convert FAMILY and publish it as its model's next version.
+
+    FAMILY is a name that `exporters list` shows, a family's or a model's. Ctrl-C stops a training so that --resume
+    goes on with it. One line of each run is kept in --runs. More: docs/training.md.
+    """
     if quick and ctx.get_parameter_source("repository") is ParameterSource.DEFAULT:
         raise click.UsageError("--quick makes models unfit for use: name a --repository to put them in.", ctx)
     if search and resume:

@@ -40,7 +40,7 @@ def quick(tmp_path_factory):
     """A repository with a quick digits-cnn, the log of its run and what the command printed."""
     folder = tmp_path_factory.mktemp("quick")
     options = ["--quick", "--repository", str(folder / "models"), "--runs", str(folder / "runs.jsonl")]
-    result = CliRunner().invoke(main, ["train", "cnn", *options])
+    result = CliRunner().invoke(main, ["train", "digits-cnn", *options])
     assert result.exit_code == 0, result.output
     return folder, result.output
 
@@ -263,7 +263,7 @@ def _row_mixer(factor: float) -> bytes:
 def test_a_further_version_goes_live_by_itself_when_told_so(quick, tmp_path):
     repository = tmp_path / "repository"
     shutil.copytree(quick[0] / "models", repository)
-    train = ["train", "cnn", "--quick", "--repository", str(repository), "--runs", str(tmp_path / "runs")]
+    train = ["train", "digits-cnn", "--quick", "--repository", str(repository), "--runs", str(tmp_path / "runs")]
     with gateway_process(repository, tmp_path / "state") as gateway:
         done = CliRunner().invoke(main, [*train, "--promote", "--url", gateway.admin_url])
         assert done.exit_code == 0, done.output

@@ -156,6 +156,27 @@ def vector_of(network):
     return nn.utils.parameters_to_vector(network.parameters()).detach()
 
 
+class Convolving(Tiny):
+    """Notes how the kernels lie while it is trained."""
+
+    def network(self):
+        network = nn.Sequential(
+            nn.Unflatten(1, (2, 1, 1)), nn.Conv2d(2, 8, 3, padding=1), nn.Flatten(), nn.Linear(8, 2)
+        )
+        self.last = []
+        network[1].register_forward_hook(
+            lambda layer, *_: self.last.append(layer.weight.is_contiguous(memory_format=torch.channels_last))
+        )
+        return network
+
+
+def test_kernels_lie_with_channels_last_in_training_and_as_usual_afterwards(data):
+    family = Convolving()
+    trained = train(family, data, replace(RECIPE, ema=0.9), seed=1)
+    assert all(family.last)
+    assert trained.network[1].weight.is_contiguous()
+
+
 class Steep(Tiny):
     def loss(self, scores, targets):
         return super().loss(scores, targets) * 1e4
