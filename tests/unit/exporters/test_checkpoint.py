@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import training_rig
+from torch import nn
 from training_rig import RECIPE, Stopping, Tiny, same_weights, splits
 
 from exporters.errors import CheckpointRefused, TrainingStopped
@@ -97,6 +98,16 @@ def test_another_runs_checkpoint_is_refused(stopped, run, words):
         train(*run, Options(checkpoint=stopped, resume=True))
     assert words in refused.value.detail
     assert "begin anew" in refused.value.remedy
+
+
+class Wider(Tiny):
+    def network(self):
+        return nn.Sequential(nn.Linear(2, 99), nn.Linear(99, 2))
+
+
+def test_a_network_that_has_changed_is_refused(stopped):
+    with pytest.raises(CheckpointRefused, match="network has changed since the checkpoint"):
+        train(Wider(), splits(), RECIPE, 5, Options(checkpoint=stopped, resume=True))
 
 
 @pytest.mark.parametrize("damage", ["a bit", "cut short", "empty", "something else"])
