@@ -272,7 +272,7 @@ def test_on_a_terminal_a_bar_shows_epoch_step_loss_and_score():
     last = shown.decode().rstrip().split("\r")[-1]
     assert "tiny epoch 4/4: 100%" in last
     assert "32/32" in last
-    assert "accuracy=0." in last
+    assert "accuracy=" in last
 
 
 def test_augmentations_draw_where_their_generator_is():
