@@ -23,7 +23,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # What decides an install: when one of these changes, the next target installs again.
 PINS := pyproject.toml constraints.txt
 
-.PHONY: help serve test test-promises lint format bench loadtest models pins triton triton-install clean
+.PHONY: help serve test test-promises lint format bench loadtest models pins triton triton-install data clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,9 +69,14 @@ loadtest: .venv/.dev ## users made from the tasks' examples; LOADTEST_URL=... fo
 bench: .venv/.dev ## tidegate beside a plain server, four minutes; BENCH="--help" for options
 	@$(BIN)/python -m loadtests.bench $(BENCH)
 
-models: .venv/.dev ## train and publish the committed models anew, into build/model_repository
+data: ## fetch the data sets and weights that no Python package carries into .data; nothing is installed
+	@exporters/data/fetch.sh .data
+
+models: .venv/.dev data ## train and publish the committed models anew, into build/model_repository
 	@$(BIN)/exporters train cnn --repository build/model_repository
 	@$(BIN)/exporters train efficientnet --repository build/model_repository
+	@$(BIN)/exporters train nanodet --repository build/model_repository
+	@$(BIN)/exporters train selfie --repository build/model_repository
 
 pins: .venv/.dev ## write constraints.txt from what is installed
 	@$(BIN)/python -m pip freeze --exclude-editable | grep -v '^-e ' | sed 's/+cpu$$//' > constraints.txt

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from exporters import runs
-from exporters.family import FOLDER, find_family
-from serving import plugins
+from exporters.family import Family, models
 from serving.repository.layout import Index, Version, scan
 
 
@@ -26,18 +26,17 @@ class Entry:
 
 
 def entries(repository: Path) -> list[Entry]:
-    """All families by name, each with the newest of its versions in the repository, which need not exist."""
+    """All that can be made, by family, each with the newest of its versions in the repository, which need not exist."""
     index = scan(repository) if repository.is_dir() else Index({}, ())
-    return [_entry(name, index) for name in plugins.names(FOLDER)]
+    return sorted((_entry(made(), index) for made in models().values()), key=lambda entry: (entry.family, entry.model))
 
 
-def _entry(name: str, index: Index) -> Entry:
-    family = find_family(name)
+def _entry(family: Family[Any], index: Index) -> Entry:
     metric, floor = next(iter(family.floors.items()))
     model = index.models.get(family.model)
     version = model.versions[max(model.versions)] if model else None
     return Entry(
-        family=name,
+        family=family.name,
         task=family.task,
         model=family.model,
         floor=floor,

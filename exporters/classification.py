@@ -8,7 +8,8 @@ from torch.nn import functional
 
 from exporters.data.splits import Rows
 from exporters.family import Predict
-from serving.tasks.classify import PIXELS, PROBABILITIES
+from serving.picture_task import PIXELS
+from serving.tasks.classify import PROBABILITIES
 from serving.tensors import Array
 
 

@@ -21,10 +21,11 @@ from exporters.cli import main, promote_published
 from exporters.errors import ParityFailed
 from exporters.families.efficientnet import EfficientNet
 from exporters.graph_config import make_config
+from serving.picture_task import PIXELS
 from serving.repository.digests import verify
 from serving.repository.layout import scan
 from serving.task import Request
-from serving.tasks.classify import PIXELS, PROBABILITIES, Classify, ClassifyParameters
+from serving.tasks.classify import PROBABILITIES, Classify, ClassifyParameters
 
 COMMITTED = ("digits-cnn", "efficientnet-lite0")
 

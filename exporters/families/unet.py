@@ -1,0 +1,152 @@
+"""A U-Net: an encoding arm down, a decoding arm up, and on each level what the one saw handed to the other.
+
+Source: O. Ronneberger, P. Fischer, T. Brox, https://arxiv.org/abs/1505.04597
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from exporters import augmentation
+from exporters.data.emoji import NAMES
+from exporters.data.scene_rows import load_scenes, small_class_map
+from exporters.data.splits import Splits
+from exporters.family import Predict, Recipe, TrainedFamily
+from exporters.layers import PixelsIn
+from serving.repository.manifest import Licence, Metric
+
+SIDE = 128  # pixels
+CLASSES = 1 + len(NAMES)
+WIDTHS = (24, 48, 96, 160)  # channels of the levels, 64 to 8 pixels wide
+
+
+def _convolutions(channels_in: int, channels_out: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for channels in (channels_in, channels_out):
+        convolution = nn.Conv2d(channels, channels_out, 3, padding=1, bias=False)
+        layers += [convolution, nn.BatchNorm2d(channels_out), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class Network(nn.Module):
+    """RGB pixels uint8 [N, 128, 128, 3] -> scores float32 [N, 41, 64, 64]: nothing, and the forty things."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(PixelsIn(mean=127.5, scale=64.0), nn.Conv2d(3, WIDTHS[0], 4, stride=2, padding=1))
+        self.down = nn.ModuleList(
+            _convolutions(before, width) for before, width in zip((WIDTHS[0], *WIDTHS), WIDTHS, strict=False)
+        )
+        self.halve = nn.MaxPool2d(2)
+        self.enlarge = nn.ModuleList(nn.ConvTranspose2d(below, width, 2, stride=2) for width, below in pairwise(WIDTHS))
+        self.up = nn.ModuleList(_convolutions(2 * width, width) for width in WIDTHS[:-1])
+        self.classes = nn.Conv2d(WIDTHS[0], CLASSES, 1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        features, seen = self.stem(pixels), []
+        for level, down in enumerate(self.down):
+            features = down(self.halve(features) if level else features)
+            seen.append(features)
+        for level in reversed(range(len(self.up))):
+            features = self.up[level](torch.cat([seen[level], self.enlarge[level](features)], dim=1))
+        scores: Tensor = self.classes(features)
+        return scores
+
+
+class Served(nn.Module):
+    """The network with the segment task's outputs: the most probable class of each pixel, and how probable it is."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        scores = functional.interpolate(self.network(pixels), size=(SIDE, SIDE), mode="bilinear", align_corners=False)
+        confidence, class_map = scores.softmax(dim=1).max(dim=1)
+        return class_map.to(torch.uint8), confidence
+
+
+class Unet(TrainedFamily):
+    """The forty things of the emoji scenes, pixel by pixel."""
+
+    model = "unet"
+    task = "segment"
+    intended_use = (
+        "Cut emoji of forty kinds out of pictures, each a fifth to a half as long as the picture. To learn from and to "
+        "test with: it knows no things on photos."
+    )
+    preprocessing: ClassVar = {"resize": None, "letterbox": True, "size": SIDE, "resample": "bilinear", "channels": 3}
+    tolerance = 1e-3
+    floors: ClassVar = {"mean_iou": 0.75}
+    recipe = Recipe(
+        epochs=8,
+        batch_size=32,
+        optimizer="adam",
+        learning_rate=4e-3,
+        warm_up=0.1,
+        weight_decay=2e-2,
+        patience=8,
+        precision="bfloat16",
+    )
+    quick_recipe = Recipe(epochs=2, batch_size=16, optimizer="adam", learning_rate=2e-3, patience=2)
+    quick_floors: ClassVar = {"mean_iou": 0.0}
+    compact = True
+
+    def licence(self) -> Licence:
+        attribution = "Scenes drawn with Noto Emoji (Google, OFL-1.1) on photos of scikit-image."
+        return Licence(spdx="Apache-2.0", source="trained by tidegate from random weights", attribution=attribution)
+
+    def labels(self) -> tuple[str, ...]:
+        return ("background", *NAMES)
+
+    def data(self, *, quick: bool) -> Splits:
+        return load_scenes(self.preprocessing, small_class_map, quick=quick)
+
+    def network(self) -> nn.Module:
+        return Network()
+
+    def served(self, network: nn.Module) -> nn.Module:
+        return Served(network)
+
+    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy of the pixels, and what their classes' overlap lacks: things cover few of the pixels."""
+        coarse = targets[:, ::2, ::2].long()
+        scores = scores.float()
+        return functional.cross_entropy(scores, coarse) + 1 - soft_dice(scores.softmax(dim=1), coarse)
+
+    def score(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Share of the things' pixels that are given to their class."""
+        coarse = targets[:, ::2, ::2]
+        right = (scores.argmax(dim=1) == coarse) & (coarse > 0)
+        return right.sum() / (coarse > 0).sum().clamp(min=1)
+
+    def augment(self, inputs: tuple[Tensor, ...], generator: Generator) -> tuple[Tensor, ...]:
+        """Other light, and a little noise."""
+        pictures = inputs[0].permute(0, 3, 1, 2).float() / 255
+        pictures = augmentation.contrast(pictures, generator, least=0.6)
+        pictures = augmentation.noise(pictures, generator, deviation=0.04)
+        return ((pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1),)
+
+    def measure(self, predict: Predict, data: Splits) -> Mapping[str, Metric]:
+        return {}
+
+
+def soft_dice(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """How far the classes that are there overlap, from 0 to 1: float32 [N, classes, h, w] and int64 [N, h, w].
+
+    Source: F. Milletari, N. Navab, S. Ahmadi, https://arxiv.org/abs/1606.04797, over classes
+    """
+    wanted = functional.one_hot(targets, probabilities.shape[1]).permute(0, 3, 1, 2)
+    shared = (probabilities * wanted).sum((2, 3))
+    sizes = (probabilities + wanted).sum((2, 3))
+    there = wanted.amax((2, 3)) > 0
+    return (2 * shared / sizes.clamp(min=1))[there].mean()
+
+
+PLUGIN = Unet

@@ -1,0 +1,91 @@
+"""A vision transformer: patches of the picture as tokens, through an encoder of self-attention.
+
+Source: A. Dosovitskiy et al., https://arxiv.org/abs/2010.11929
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from exporters.data.fashion_mnist import CLASSES, SIDE
+from exporters.family import Recipe
+from exporters.fashion import MEAN, SCALE, FashionClassifier
+from exporters.layers import PixelsIn
+
+PATCH = 4  # pixels
+WIDTH, HEADS, DEPTH = 64, 4, 4
+
+
+class Attention(nn.Module):
+    """Self-attention of several heads over tokens float32 [N, tokens, width]."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.triple = nn.Linear(width, 3 * width)  # queries, keys and values
+        self.out = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        split = self.triple(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(split[0], split[1], split[2])
+        attended: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return attended
+
+
+class Layer(nn.Module):
+    """Attention, then two dense layers, each added to what went in and each behind a layer norm."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = nn.Sequential(nn.LayerNorm(width), Attention(width, heads), nn.Dropout(dropout))
+        self.dense = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, 2 * width),
+            nn.GELU(),
+            nn.Linear(2 * width, width),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = tokens + self.attention(tokens)
+        layer: Tensor = tokens + self.dense(tokens)
+        return layer
+
+
+class Network(nn.Module):
+    """Pixels uint8 [N, 28, 28, 1] -> scores float32 [N, 10]: 49 patches, their mean is classified."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pixels = PixelsIn(mean=MEAN, scale=SCALE)
+        self.patches = nn.Conv2d(1, WIDTH, PATCH, stride=PATCH)
+        self.places = nn.Parameter(torch.randn(1, (SIDE // PATCH) ** 2, WIDTH) * 0.02)
+        self.layers = nn.Sequential(*(Layer(WIDTH, HEADS, dropout=0.1) for _ in range(DEPTH)))
+        self.classes = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, len(CLASSES)))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        tokens = self.patches(self.pixels(pixels)).flatten(2).transpose(1, 2) + self.places
+        scores: Tensor = self.classes(self.layers(tokens).mean(dim=1))
+        return scores
+
+
+class Vit(FashionClassifier):
+    """Clothes of Fashion-MNIST. 140,000 parameters."""
+
+    model = "vit"
+    floors: ClassVar = {"accuracy": 0.88}
+    recipe = Recipe(
+        epochs=12, batch_size=128, optimizer="adam", learning_rate=2e-3, warm_up=0.1, weight_decay=5e-2, patience=12
+    )
+    quick_recipe = Recipe(epochs=3, batch_size=64, optimizer="adam", learning_rate=1e-3, warm_up=0.1, patience=3)
+    quick_floors: ClassVar = {"accuracy": 0.4}
+
+    def network(self) -> nn.Module:
+        return Network()
+
+
+PLUGIN = Vit
