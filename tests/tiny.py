@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -149,8 +150,66 @@ def add_classifier(
     return folder
 
 
+@cache
+def dark_graph(task: str, size: int) -> bytes:
+    """pixels uint8 [n, size, size, 3] -> where they are dark. detect: the box around it, as class 0 with score .9, and
+    a tenth smaller as class 0 with .6 and class 1 with .4; then suppression as in real detectors. segment: class 1.
+    """
+    import torch
+
+    from exporters import nms, to_onnx
+    from serving import plugins
+    from serving.task import FOLDER
+
+    class Detector(torch.nn.Module):
+        def forward(self, pixels, score_threshold, iou_threshold, max_detections):
+            limits = nms.Limits(score_threshold, iou_threshold, max_detections)
+            dark, steps = self.dark(pixels), torch.arange(size)
+            edges = []
+            for axis in (1, 2):
+                there = dark.any(dim=axis)
+                edges.append((torch.where(there, steps, size).amin(1), torch.where(there, steps + 1, 0).amax(1)))
+            box = torch.stack([edges[0][0], edges[1][0], edges[0][1], edges[1][1]], dim=1).float().unsqueeze(1)
+            low, high = box.chunk(2, dim=2)
+            smaller = torch.cat([low, high - (high - low) * 0.1], dim=2)
+            scores = torch.tensor([[0.9, 0.0], [0.6, 0.4]]) * dark.any(2).any(1).float().view(-1, 1, 1)
+            boxes = torch.cat([box, smaller], dim=1)
+            return tuple(nms.suppress(boxes, scores, limits, candidates=4, most=3))
+
+        def dark(self, pixels):
+            return pixels.float().mean(dim=3) < 100
+
+    class Segmenter(Detector):
+        def forward(self, pixels):
+            dark = self.dark(pixels)
+            return dark.to(torch.uint8), torch.where(dark, 0.8, 0.7)
+
+    signature = plugins.find(FOLDER, task, "PLUGIN").signatures[SINGLE_GRAPH]
+    example = {"pixels": np.zeros((2, size, size, 3), np.uint8)}
+    for spec in signature.inputs[1:]:
+        example[spec.name] = np.ones((2, 1), np.int32 if spec.datatype == "INT32" else np.float32)
+    return to_onnx.export(Detector() if task == "detect" else Segmenter(), signature, example)
+
+
+def add_dark(
+    root: Path, task: str, name: str = "", *, size: int = 32, labels=("ink", "shade"), **preprocessing
+) -> Path:
+    """Publishes a detector or segmenter of what is dark; gives its version's folder."""
+    from exporters.graph_config import make_config
+
+    graph, name = dark_graph(task, size), name or task
+    folder = root / name / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(graph)
+    (folder / "labels.txt").write_text("".join(f"{label}\n" for label in labels))
+    write_config(root / name / "config.pbtxt", make_config(graph, name, max_batch_size=8, instances=1))
+    changes = {"resize": None, "size": size, "resample": "bilinear", "channels": 3, **preprocessing}
+    write_classifier_manifest(folder, task=task, preprocessing=changes)
+    return folder
+
+
 def write_classifier_manifest(folder: Path, *, size: int = 8, **changes) -> None:
-    """The manifest that fits the folder's files as they are now."""
+    """The manifest that fits the folder's files as they are now; of another task with `task`."""
     manifest = Manifest(
         task="classify",
         family="tiny",

@@ -22,9 +22,12 @@ each = pytest.mark.parametrize(("name", "task"), TASKS.items(), ids=TASKS.keys()
 
 def versions_of(root, verb: str):
     """A tiny version of each task; a new task adds its own here, or to tests/tiny.py."""
-    assert verb == "classify", f"tests/contract/test_tasks.py has no tiny model for {verb} yet"
-    tiny.add_classifier(root)
-    return scan(root).models["colours"].versions[1]
+    if verb == "classify":
+        tiny.add_classifier(root, verb)
+    else:
+        assert verb in ("detect", "segment"), f"tests/contract/test_tasks.py has no tiny model for {verb} yet"
+        tiny.add_dark(root, verb)
+    return scan(root).models[verb].versions[1]
 
 
 @each
@@ -105,7 +108,7 @@ def test_it_refuses_parameters_that_it_does_not_know(name, task):
 def test_a_version_without_its_graphs_is_refused(tmp_path, name, task):
     version = versions_of(tmp_path, name)
     folder = version.folder
-    tiny.write_classifier_manifest(folder, graphs={"other": version.model})
+    tiny.write_classifier_manifest(folder, task=name, graphs={"other": version.model})
     with pytest.raises(RepositoryInvalid) as caught:
         task(scan(tmp_path).models[version.model].versions[1])
     assert caught.value.field == "graphs"
