@@ -72,9 +72,11 @@ bench: .venv/.dev ## tidegate beside a plain server, four minutes; BENCH="--help
 data: ## fetch the data sets and weights that no Python package carries into .data; nothing is installed
 	@exporters/data/fetch.sh .data
 
-models: .venv/.dev ## train and publish the committed models anew, into build/model_repository
+models: .venv/.dev data ## train and publish the committed models anew, into build/model_repository
 	@$(BIN)/exporters train cnn --repository build/model_repository
 	@$(BIN)/exporters train efficientnet --repository build/model_repository
+	@$(BIN)/exporters train nanodet --repository build/model_repository
+	@$(BIN)/exporters train selfie --repository build/model_repository
 
 models-page: .venv/.dev ## write docs/models.md and its pictures from the committed models
 	@$(BIN)/exporters describe

@@ -60,21 +60,21 @@ def contrast(pictures: Tensor, generator: Generator, *, least: float) -> Tensor:
 
 def invert(pictures: Tensor, generator: Generator, *, share: float) -> Tensor:
     """A random share of the pictures as their negatives."""
-    chosen = (torch.rand(len(pictures), generator=generator) < share).view(-1, 1, 1, 1)
+    chosen = (torch.rand(len(pictures), generator=generator, device=generator.device) < share).view(-1, 1, 1, 1)
     return torch.where(chosen, 1 - pictures, pictures)
 
 
 def mirror(pictures: Tensor, generator: Generator, *, share: float) -> Tensor:
     """A random share of the pictures, left and right exchanged."""
-    chosen = (torch.rand(len(pictures), generator=generator) < share).view(-1, 1, 1, 1)
+    chosen = (torch.rand(len(pictures), generator=generator, device=generator.device) < share).view(-1, 1, 1, 1)
     return torch.where(chosen, pictures.flip(3), pictures)
 
 
 def noise(pictures: Tensor, generator: Generator, *, deviation: float) -> Tensor:
     """Normal noise of a random strength up to `deviation`."""
     strength = _between(0.0, deviation, len(pictures), generator).view(-1, 1, 1, 1)
-    return (pictures + torch.randn(pictures.shape, generator=generator) * strength).clamp(0, 1)
+    return (pictures + torch.randn(pictures.shape, generator=generator, device=generator.device) * strength).clamp(0, 1)
 
 
 def _between(low: float, high: float, count: int, generator: Generator) -> Tensor:
-    return torch.rand(count, generator=generator) * (high - low) + low
+    return torch.rand(count, generator=generator, device=generator.device) * (high - low) + low

@@ -1,6 +1,6 @@
 """`exporters`: list the families, train one and publish it, describe what is published.
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 stopped with Ctrl-C.
 """
 
 from __future__ import annotations
@@ -12,11 +12,16 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from exporters.errors import SettingInvalid, TrainingStopped
 from exporters.provenance import INSTALL
 from serving.client import DEFAULT_URL, AdminClient, Refused, Unreachable
 from serving.errors import NotFound, TidegateError
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+class _Stopped(click.ClickException):
+    exit_code = 130  # as shells say of a program that Ctrl-C ended
 
 
 class _Commands(click.Group):
@@ -27,8 +32,10 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except ModuleNotFoundError as error:
             raise click.ClickException(f"The package {error.name} is not installed. Run: {INSTALL}") from error
-        except NotFound as error:
+        except (NotFound, SettingInvalid) as error:
             raise click.UsageError(str(error), ctx) from error
+        except TrainingStopped as error:
+            raise _Stopped(str(error)) from error
         except TidegateError as error:
             raise click.ClickException(str(error)) from error
 
@@ -66,6 +73,14 @@ def describe(repository: Path, docs: Path) -> None:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--repository", type=FOLDER, default=Path("model_repository"), show_default=True)
 @click.option("--runs", type=click.Path(dir_okay=False, path_type=Path), default=Path("runs.jsonl"), show_default=True)
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A field of the recipe; may be repeated.")
+@click.option(
+    "--search", type=click.IntRange(min=1), metavar="N", help="First try N recipes drawn at random, for short."
+)
+@click.option(
+    "--checkpoint", type=FOLDER, help="Where to write after each epoch. [default: checkpoints/MODEL, not if --quick]"
+)
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint of the same run.")
 @click.option("--promote", is_flag=True, help="Then have the running gateway take it through the gate, live.")
 @click.option("--url", default=DEFAULT_URL, show_default=True, help="The gateway's admin port, for --promote.")
 @click.pass_context
@@ -77,15 +92,23 @@ def train(
     seed: int,
     repository: Path,
     runs: Path,
+    settings: tuple[str, ...],
+    search: int | None,
+    checkpoint: Path | None,
+    resume: bool,
     promote: bool,
     url: str,
 ) -> None:
     """Train or convert FAMILY and publish it as its model's next version."""
     if quick and ctx.get_parameter_source("repository") is ParameterSource.DEFAULT:
         raise click.UsageError("--quick makes models unfit for use: name a --repository to put them in.", ctx)
+    if search and resume:
+        raise click.UsageError("--search begins anew: to go on, give the recipe it found with --set.", ctx)
     from exporters import pipeline
+    from exporters.options import Options
 
-    made = pipeline.export(family, pipeline.Options(repository, runs, seed, quick))
+    options = Options(repository, runs, seed, quick, settings, search or 0, checkpoint, resume, say=_say)
+    made = pipeline.export(family, options)
     for name, metric in made.metrics.items():
         baseline = f", {metric.baseline_name} {metric.baseline:.4f}" if metric.baseline is not None else ""
         floor = "no floor" if metric.floor is None else f"floor {metric.floor}"
@@ -98,6 +121,10 @@ def train(
     click.echo(f"published {made.folder} ({made.model_bytes / 1e6:.2f} MB) in {made.seconds:.1f} s")
     if promote:
         promote_published(made.folder, url)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def promote_published(folder: Path, url: str) -> None:

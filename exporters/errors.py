@@ -36,3 +36,38 @@ class PackageMissing(ExportFailed):
 
     code = "package_missing"
     title = "A package is missing"
+
+
+class GraphUnsupported(ExportFailed):
+    """A graph of another framework has something that we do not convert, or is damaged."""
+
+    code = "graph_unsupported"
+    title = "The graph cannot be converted"
+
+
+class TrainingDiverged(ExportFailed):
+    """A loss is infinite or not a number: nothing can be learnt from there on."""
+
+    code = "training_diverged"
+    title = "The training diverged"
+
+
+class TrainingStopped(ExportFailed):
+    """Ctrl-C."""
+
+    code = "training_stopped"
+    title = "The training was stopped"
+
+
+class CheckpointRefused(ExportFailed):
+    """A checkpoint that cannot be gone on from, or its folder cannot be used."""
+
+    code = "checkpoint_refused"
+    title = "The checkpoint cannot be used"
+
+
+class SettingInvalid(ExportFailed):
+    """A setting of the command line that no recipe has, or a value that it cannot take."""
+
+    code = "setting_invalid"
+    title = "A setting cannot hold"

@@ -10,21 +10,29 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Generic, Literal
 
+from pydantic import Field, PositiveInt
 from torch import Generator, Tensor, nn
+from typing_extensions import TypeVar
 
 from exporters.data.splits import HeldOut, Splits
 from exporters.measures.measured import Measured
+from exporters.search_space import Space
 from serving import plugins
 from serving.repository.manifest import Licence
 from serving.tensors import Tensors
 
 FOLDER: Final = "exporters.families"
 
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 # A model as a function: the task's inputs, any number of rows, to the task's outputs.
 Predict = Callable[[Tensors], Tensors]
-D = TypeVar("D", bound=HeldOut)
+D = TypeVar("D", bound=HeldOut[Any])
+# What a network gives and what its rows want, in training: a tensor each, or tuples and mappings of tensors.
+S = TypeVar("S", default=Tensor)
+T = TypeVar("T", default=Tensor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +41,23 @@ class Recipe:
 
     learning_rate: its peak; `cosine` falls from there to 0 after a linear rise over `warm_up` (share of all steps).
     patience: epochs without a lower validation loss after which training stops. momentum: of SGD only.
+    precision: of the multiplications in training; weights, losses and what is served are float32 in any case.
+    clip_norm: the longest gradient that is let through as it is. ema: what a moving average of the weights keeps of
+    itself at each step, such as 0.999; with it the average is validated and published instead of the weights.
     """
 
-    epochs: int
-    batch_size: int
+    epochs: PositiveInt
+    batch_size: PositiveInt
     optimizer: Literal["sgd", "adam"]
-    learning_rate: float
-    schedule: Literal["constant", "cosine"] = "cosine"
-    warm_up: float = 0.0
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    patience: int = 10
+    learning_rate: Positive
+    schedule: Literal["constant", "cosine", "one-cycle", "step"] = "cosine"
+    warm_up: Share = 0.0
+    momentum: Share = 0.9
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    patience: PositiveInt = 10
+    precision: Literal["float32", "bfloat16"] = "float32"
+    clip_norm: Positive | None = None
+    ema: Share | None = None
 
 
 class Family(ABC, Generic[D]):
@@ -95,8 +109,8 @@ class Family(ABC, Generic[D]):
         """
 
 
-class TrainedFamily(Family[Splits]):
-    """A family that is trained here, by exporters/training.py."""
+class TrainedFamily(Family[Splits[Any]], Generic[S, T]):
+    """A family that is trained here, by exporters/training. S: what its network gives; T: its targets, in batches."""
 
     recipe: ClassVar[Recipe]
     quick_recipe: ClassVar[Recipe]  # for tests: seconds
@@ -104,12 +118,15 @@ class TrainedFamily(Family[Splits]):
     # Trained on the same rows and measured alike, to be the headline metric's baseline, which must be beaten.
     rival: ClassVar[type[TrainedFamily] | None] = None
 
+    score_name: ClassVar[str] = "score"  # what `score` is called where people read it
+    search_space: ClassVar[Space | None] = None  # fields of Recipe that `--search` draws; None: those of DEFAULTS
+
     @abstractmethod
-    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, scores: S, targets: T) -> Tensor:
         """What training makes small: a scalar, the mean over the rows."""
 
     @abstractmethod
-    def score(self, scores: Tensor, targets: Tensor) -> Tensor:
+    def score(self, scores: S, targets: T) -> Tensor:
         """What the progress bar shows beside the loss: a scalar, the mean over the rows, more is better."""
 
     def augment(self, inputs: tuple[Tensor, ...], generator: Generator) -> tuple[Tensor, ...]:

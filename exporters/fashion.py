@@ -30,6 +30,7 @@ class FashionClassifier(TrainedFamily):
     )
     preprocessing: ClassVar = {"resize": None, "size": SIDE, "resample": "bilinear", "channels": 1}
     tolerance = 1e-4
+    score_name = "accuracy"
     golden_rows = 8
     max_batch_size = 32
     compact = True

@@ -22,7 +22,7 @@ from serving.repository.config import parse_config
 from serving.repository.layout import Graph, GraphKey
 from serving.repository.manifest import Parity
 from serving.task import Signature
-from serving.tensors import Array, Tensors, concatenate, row_count, rows
+from serving.tensors import Array, Tensors, concatenate, row_count, row_differences, rows
 from serving.threads import Threads
 
 ENGINE: Final = "onnx"
@@ -116,7 +116,7 @@ def _output_difference(found: Array, expected: Array, tolerance: float, name: st
     if found.shape != expected.shape or found.dtype != expected.dtype:
         shapes = f"{found.dtype} {list(found.shape)} against {expected.dtype} {list(expected.shape)}"
         raise ParityFailed(f"{name} has another type or shape: {shapes}.")
-    by_row = np.abs(found.astype(np.float64) - expected.astype(np.float64)).reshape(len(found), -1).max(axis=1)
+    by_row = row_differences(found, expected)
     if not (by_row <= tolerance).all():  # said this way round, NaN fails
         row = int(np.flatnonzero(~(by_row <= tolerance))[0])
         raise ParityFailed(f"{name} of row {row} {what} by {by_row[row]:.2e}; the tolerance is {tolerance:.0e}.")

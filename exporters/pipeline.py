@@ -1,7 +1,7 @@
 """READ FIRST: the path of an export, in order.
 
 families/<family>        data, network, recipe, floors
-  training.train         trained families; shipped weights pass by
+  fitting.fit            trained families: the recipe, a search, training.train; shipped weights pass by
     to_onnx.export       names and axes of the task's signature; normalisation and softmax inside
       compact.compact    families that ask for small files
         parity.compare   torch against the serving engine; a row alone against the same row in batches
@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from exporters import compact, learning_curve, parity, provenance, publish, runs, to_onnx, training
+from exporters import compact, fitting, learning_curve, parity, provenance, publish, records, runs, to_onnx, training
 from exporters.family import Family, Recipe, TrainedFamily, find_family
 from exporters.graph_config import make_config
 from exporters.measures.measured import Measured
+from exporters.options import Options
 from serving import plugins, task
 from serving.repository.layout import SINGLE_GRAPH
 from serving.repository.manifest import Manifest, Metric, Parity
@@ -31,16 +31,6 @@ from serving.tensors import rows
 
 PARITY_ROWS: Final = 32
 QUICK_NOTE: Final = "A quick run, to try things out. Not fit for use. "
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a caller of an export may choose. `runs`: the file that the run is logged in."""
-
-    repository: Path
-    runs: Path
-    seed: int = 0
-    quick: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +75,7 @@ def export(name: str, options: Options) -> Exported:
     }
     manifest = _manifest(work, Measured(metrics, measured.tables), agreement)
     folder = publish.publish(publish.Release(config, files, manifest), options.repository)
+    fitting.done(family, options)
     return Exported(folder, metrics, agreement, time.perf_counter() - started_s, len(graph))
 
 
@@ -104,13 +95,13 @@ class _Work:
 def _begin(name: str, options: Options) -> _Work:
     """Reads the rows, and trains the network or loads its weights."""
     family = find_family(name)
+    recipe = fitting.choose(family, options)
     data = family.data(quick=options.quick)
-    if not isinstance(family, TrainedFamily):
+    if recipe is None or not isinstance(family, TrainedFamily):
         network = family.served(family.network())
         return _Work(family, options, data, network, trained=None, recipe=None, floors=family.floors)
-    recipe = family.quick_recipe if options.quick else family.recipe
     floors = family.quick_floors if options.quick else family.floors
-    trained = training.train(family, data, recipe, options.seed)
+    recipe, trained = fitting.fit(family, data, recipe, options)
     return _Work(family, options, data, family.served(trained.network), trained, recipe, floors)
 
 
@@ -122,20 +113,8 @@ def _with_floors(metrics: Mapping[str, Metric], floors: Mapping[str, float]) -> 
 
 def _describe(work: _Work, metrics: Mapping[str, Metric]) -> dict[str, Any]:
     """What would be needed to repeat the run, and what came of it."""
-    trained = work.trained
-    return {
-        "time": _now(),
-        "family": work.family.name,
-        "model": work.family.model,
-        "quick": work.options.quick,
-        "seed": work.options.seed,
-        "parameters": asdict(work.recipe) if work.recipe else {},
-        "data": work.data.card.digest,
-        "code": provenance.code().model_dump(),
-        "metrics": {name: metric.value for name, metric in metrics.items()},
-        "epochs": len(trained.history) if trained else 0,
-        "best": asdict(trained.best) if trained else None,
-    }
+    origin = records.origin(work.family, work.data, work.recipe, work.options)
+    return origin | records.of_metrics(metrics) | records.of_training(work.trained)
 
 
 def _side_files(work: _Work, run: Mapping[str, Any]) -> dict[str, bytes]:
@@ -153,7 +132,7 @@ def _manifest(work: _Work, measured: Measured, agreement: Parity) -> Manifest:
     return Manifest(
         task=family.task,
         family=family.name,
-        created=_now(),
+        created=records.now(),
         intended_use=(QUICK_NOTE if work.options.quick else "") + family.intended_use,
         labels=publish.LABELS if family.labels() else None,
         preprocessing=family.preprocessing,
@@ -165,7 +144,3 @@ def _manifest(work: _Work, measured: Measured, agreement: Parity) -> Manifest:
         code=provenance.code(),
         files={},
     )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -21,11 +21,11 @@ from serving.tasks.classify import PIXELS
 from serving.tensors import Array
 
 
-def segmentation_measures(predict: Predict, pixels: Array, truth: Sequence[Array], labels: Sequence[str]) -> Measured:
+def segmentation_measures(predict: Predict, pixels: Array, truth: Array, labels: Sequence[str]) -> Measured:
     """Mean IoU, mean Dice and pixel accuracy beside a map of nothing but the most frequent class, and `per_class`.
 
-    pixels: uint8 [N, height, width, 3]; truth: class maps as large as the graph's. With labels `background` and one
-    more, `foreground_iou` is that one's.
+    pixels: uint8 [N, height, width, 3]; truth: uint8 [N, h, w], as large as the graph's class maps. With labels
+    `background` and one more, `foreground_iou` is that one's.
     """
     counts, rows = len(labels), len(truth)
     matrix = pixel_confusion(predict({PIXELS: pixels})["class_map"], truth, counts)

@@ -61,19 +61,30 @@ def strip(model: onnx.ModelProto) -> None:
         part.ClearField("doc_string")
         part.ClearField("metadata_props")
     model.producer_name, model.producer_version, model.domain, model.graph.name = PRODUCER, "", "", PRODUCER
-    del model.graph.value_info[:]
-    for i, node in enumerate(model.graph.node):
+    for graph in _graphs(model.graph):
+        del graph.value_info[:]
+    for i, node in enumerate(node for graph in _graphs(model.graph) for node in graph.node):
         node.name = f"{node.op_type}_{i}"
 
 
 def _parts(model: onnx.ModelProto) -> Iterator[Any]:
-    graph = model.graph
     yield model
-    yield graph
-    for group in (graph.node, graph.initializer, graph.input, graph.output, model.functions):
-        yield from group
+    for graph in _graphs(model.graph):
+        yield graph
+        for group in (graph.node, graph.initializer, graph.input, graph.output):
+            yield from group
+    yield from model.functions
     for function in model.functions:
         yield from function.node
+
+
+def _graphs(graph: Any) -> Iterator[Any]:
+    """The graph, and those inside it that its loops and branches run."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _graphs(attribute.g)
 
 
 @contextlib.contextmanager

@@ -54,6 +54,22 @@ def rows(tensors: Tensors, start: int, stop: int) -> dict[str, Array]:
     return {name: array[start:stop] for name, array in tensors.items()}
 
 
+def row_differences(found: Array, expected: Array) -> Array:
+    """How far each row of numbers is from the one expected, as its largest absolute difference: float64 [rows].
+
+    Of a map, whole numbers over two axes or more, it is the share of them that differ, if that is less: which class a
+    pixel on a border belongs to is a matter of the last digit. NaN, or infinite, where a value is and should not be.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        apart = np.abs(found.astype(np.float64) - expected.astype(np.float64))
+    differs = (found != expected).reshape(len(found), -1)
+    largest: Array = np.where(differs, apart.reshape(len(found), -1), 0.0).max(axis=1, initial=0.0)
+    if found.ndim < 3 or np.issubdtype(found.dtype, np.floating) or not differs.size:
+        return largest
+    lesser: Array = np.minimum(largest, differs.mean(axis=1))
+    return lesser
+
+
 def _concatenated(arrays: Sequence[Array]) -> Array:
     """As numpy.concatenate, which lets go of the interpreter's lock over microseconds of copying and then waits for it
     while a worker thread has it; bytes are joined without that, as long as they are few.

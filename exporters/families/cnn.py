@@ -57,6 +57,7 @@ class DigitsCnn(TrainedFamily):
     intended_use = "Name the one handwritten digit that fills most of a picture. Not for photos of anything else."
     preprocessing: ClassVar = {"resize": SIDE, "size": SIDE, "resample": "bilinear", "channels": 1}
     tolerance = 1e-5
+    score_name = "accuracy"
     floors: ClassVar = {"accuracy": 0.97}
     recipe = Recipe(
         epochs=60,

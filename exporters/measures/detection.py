@@ -70,7 +70,12 @@ def average_precision(found: Sequence[Boxes], truth: Sequence[Boxes], class_coun
     stats = [_figure(value) for value in evaluation.stats]
     precision: Array = evaluation.eval["precision"][:, :, :, ALL_SIZES, MOST_BOXES]  # [overlaps, recalls, classes]
     return AveragePrecision(
-        *stats[:6],
+        ap=stats[0],
+        ap50=stats[1],
+        ap75=stats[2],
+        ap_small=stats[3],
+        ap_medium=stats[4],
+        ap_large=stats[5],
         ar100=stats[8],
         by_class=tuple(_figure(precision[:, :, i].mean()) for i in range(class_count)),
         ap50_by_class=tuple(_figure(precision[AP50, :, i].mean()) for i in range(class_count)),

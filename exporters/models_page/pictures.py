@@ -15,6 +15,7 @@ MOST_BYTES: Final = 150_000
 WIDTH: Final = 2.6  # inches of a picture, at 100 pixels an inch
 TOP: Final = 3  # classes of a classifier's answer
 COLOURS: Final = "tab20"
+LIGHT: Final = "#aec7e8"  # of bars, so that text on them is read
 SHADE: Final = 0.55  # opacity of masks
 
 
@@ -46,12 +47,12 @@ def _classes(axes: Array, samples: Samples, row: int) -> None:
     probabilities = samples.outputs["probabilities"][row]
     best = np.argsort(-probabilities, kind="stable")[:TOP]
     bars = axes[1]
-    bars.barh(range(len(best)), probabilities[best], color="tab:blue", height=0.8)
+    bars.barh(range(len(best)), probabilities[best], color=LIGHT, height=0.8)
     bars.set(xlim=(0, 1), ylim=(TOP - 0.5, -0.5))
     bars.set_axis_off()
     for place, class_id in enumerate(best):
         said = f"{samples.labels[class_id][:24]}  {probabilities[class_id]:.2f}"
-        bars.text(0.02, place, said, va="center", fontsize=8, bbox=_PLATE)
+        bars.text(0.02, place, said, va="center", fontsize=8)
 
 
 def _boxes(axes: Array, samples: Samples, row: int) -> None:
@@ -101,9 +102,9 @@ def _as_png(pixels: Array) -> bytes:
     import PIL.Image
 
     picture = PIL.Image.fromarray(np.ascontiguousarray(pixels))
-    for colours in (256, 128, 64, 32, 16):
-        stream = io.BytesIO()
+    colours, stream = 256, io.BytesIO()
+    picture.quantize(colours, dither=PIL.Image.Dither.NONE).save(stream, "PNG", optimize=True)
+    while stream.tell() > MOST_BYTES and colours > 8:
+        colours, stream = colours // 2, io.BytesIO()
         picture.quantize(colours, dither=PIL.Image.Dither.NONE).save(stream, "PNG", optimize=True)
-        if stream.tell() < MOST_BYTES:
-            break
     return stream.getvalue()

@@ -22,6 +22,7 @@ from serving.gateway.open_inference import OpenInference
 from serving.gateway.quota import Usage
 from serving.gateway.routes.admin import admin_router, changes_router
 from serving.gateway.routes.docs import docs_router, document_router
+from serving.gateway.routes.playground import playground_router
 from serving.gateway.routes.probes import probes_router
 from serving.gateway.routes.repository import repository_router
 from serving.gateway.routes.v1 import models_router, task_routes
@@ -112,7 +113,7 @@ def public_app(
     limits: Limits,
     access: Access,
 ) -> Gateway:
-    """What callers reach: tasks, models, /v2, probes and the documentation."""
+    """What callers reach: tasks, models, /v2, probes, the documentation and the playground."""
     direct = [
         *task_routes(pipeline, traffic, limits.body, limits.request_s),
         *infer_routes(protocol, traffic, threads, Bounds(limits.body, limits.tensor_json, limits.request_s)),
@@ -122,6 +123,7 @@ def public_app(
         protocol_router(protocol, "predict"),
         probes_router(protocol.ready),
         docs_router(TITLE),
+        playground_router(),
     ]
     return Gateway(_app(routers, direct), direct, access)
 

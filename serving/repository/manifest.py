@@ -37,11 +37,10 @@ class Table(_Part):
 
     @model_validator(mode="after")
     def _check_rows(self) -> Self:
+        wanted = len(self.columns)
         for i, row in enumerate(self.rows):
-            if len(row) != len(self.columns):
-                raise ValueError(
-                    f"expected {len(self.columns)} cells in row {i}, as there are columns; found {len(row)}"
-                )
+            if len(row) != wanted:
+                raise ValueError(f"expected {wanted} cells in row {i}, one for each column; found {len(row)}")
         return self
 
 

@@ -18,7 +18,10 @@ from serving.keys import SCOPES, KeyFile, digest_of, make_key
 
 # What routes need is said here once more, by path, so that a slip in a declaration is seen.
 PUBLIC = {"/livez", "/readyz", "/docs", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/docs/favicon.png",
-          "/openapi.json", "/v2/health/live", "/v2/health/ready"}  # fmt: skip
+          "/openapi.json", "/v2/health/live", "/v2/health/ready", "/",
+          "/playground/mark.svg", "/playground/page.css",
+          *(f"/playground/{script}.js" for script in ("answer", "app", "controls", "curl", "elements", "intake",
+                                                      "picture", "rle", "samples", "server", "tasks"))}  # fmt: skip
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get", "post")
 
 
@@ -101,7 +104,18 @@ def test_each_route_and_method_of_each_port_is_shut_but_for_its_scope(tmp_path):
 
 @pytest.mark.parametrize("port", ["url", "admin_url"])
 @pytest.mark.parametrize(
-    "path", ["/", "/nothing", "/v1", "/v1/nothing", "/v2/", "/v2/nothing", "/admin", "/favicon.ico"]
+    "path",
+    [
+        "/nothing",
+        "/playground",
+        "/playground/keys.json",
+        "/v1",
+        "/v1/nothing",
+        "/v2/",
+        "/v2/nothing",
+        "/admin",
+        "/favicon.ico",
+    ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
 def test_a_stranger_does_not_learn_which_paths_there_are(gateway, keys, port, path, method):

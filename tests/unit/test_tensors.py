@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from serving.tensors import DTYPES, concatenate, datatype, row_count, rows
+from serving.tensors import DTYPES, concatenate, datatype, row_count, row_differences, rows
 
 
 @pytest.mark.parametrize("name", sorted(set(DTYPES) - {"BYTES"}))
@@ -57,3 +57,22 @@ def test_batches_are_joined_row_after_row(batches):
     joined = concatenate([{"x": batch} for batch in batches])["x"]
     assert joined.dtype == batches[0].dtype
     np.testing.assert_array_equal(joined, np.concatenate(batches))
+
+
+def test_rows_are_as_far_apart_as_their_farthest_numbers():
+    found = np.array([[1.0, 2.0], [3.0, np.inf], [np.nan, 0.0], [0.0, np.inf]])
+    expected = np.array([[1.0, 2.5], [3.0, np.inf], [0.0, 0.0], [0.0, 0.0]])
+    np.testing.assert_array_equal(row_differences(found, expected), [0.5, 0.0, np.nan, np.inf])
+
+
+def test_of_a_map_of_classes_the_share_of_pixels_counts():
+    classes = np.zeros((2, 10, 10), np.uint8)
+    other = classes.copy()
+    other[1, 4, 4] = 7
+    np.testing.assert_allclose(row_differences(classes, other), [0.0, 0.01])
+    np.testing.assert_allclose(row_differences(np.float32(classes), np.float32(other)), [0.0, 7.0])
+    ids = np.zeros((1, 100), np.int32)
+    assert row_differences(ids, ids + np.eye(1, 100, 3, dtype=np.int32)).tolist() == [1.0], "a list is no map"
+    levels = np.full((1, 2, 2), 9, np.uint8)
+    assert row_differences(levels, levels + np.uint8(1)).tolist() == [1.0]
+    assert row_differences(np.zeros((2, 0, 3), np.int32), np.zeros((2, 0, 3), np.int32)).tolist() == [0.0, 0.0]

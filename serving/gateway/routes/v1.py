@@ -25,6 +25,7 @@ from serving.task import FOLDER, Parameters, Request, Task
 from serving.telemetry import Stages
 from serving.versions.catalog import ModelList, ModelState
 
+TASK_EXTENSION: Final = "x-tidegate-task"  # the verb, by which /v1/models says what a model does
 TARGET_PARAMETERS: Final = (
     ("model", {"type": "string"}, "Which model; without it the task's default answers."),
     ("version", {"type": "integer", "minimum": 1}, "Pins a version; without it the router decides."),
@@ -60,7 +61,7 @@ def models_router(models: Callable[[], ModelList]) -> APIRouter:
 
     @router.get("/models", summary="What models there are, and which versions are live", openapi_extra=needs("predict"))
     async def list_models() -> ModelList:
-        return models()
+        return models().without_tables()
 
     @router.get(
         "/models/{model}",
@@ -163,7 +164,8 @@ def _request_documentation(task: type[Task[Any]]) -> dict[str, Any]:
         "image/png": binary,
         "image/webp": binary,
     }
-    return {"parameters": parameters, "requestBody": {"required": True, "content": content}}
+    body = {"required": True, "content": content}
+    return {TASK_EXTENSION: task.verb, "parameters": parameters, "requestBody": body}
 
 
 def _reply_documentation(task: type[Task[Any]]) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from torch import nn
 from exporters import learning_curve
 from exporters.data.splits import Rows, Splits
 from exporters.family import Recipe
-from exporters.training import deterministic, learning_rate, train
+from exporters.training import train
+from exporters.training.chance import deterministic
+from exporters.training.schedule import learning_rate
 from serving.repository.manifest import Data
 
 RECIPE = Recipe(epochs=4, batch_size=16, optimizer="adam", learning_rate=1e-2, weight_decay=1e-2)
@@ -20,6 +22,7 @@ class Tiny:
     """Two numbers in, two classes out, with dropout so that chance has a part."""
 
     model = "tiny"
+    score_name = "accuracy"
 
     def network(self):
         return nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 2))

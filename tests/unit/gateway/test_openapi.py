@@ -79,7 +79,8 @@ def test_every_route_is_documented_and_none_by_accident(document):
 def test_every_task_has_its_route(document):
     for name in plugins.names(FOLDER):
         verb = plugins.find(FOLDER, name, "PLUGIN").verb
-        assert document["paths"][f"/v1/{verb}"]["post"]["tags"] == ["tasks"]
+        operation = document["paths"][f"/v1/{verb}"]["post"]
+        assert (operation["tags"], operation["x-tidegate-task"]) == (["tasks"], verb)
 
 
 def test_references_lead_somewhere(document):
