@@ -84,7 +84,8 @@ def average_precision(found: Sequence[Boxes], truth: Sequence[Boxes], class_coun
 
 def per_class_table(measured: AveragePrecision, truth: Sequence[Boxes], labels: Sequence[str]) -> Table:
     """AP, AP50 and true boxes of each class."""
-    counts = np.bincount(np.concatenate([boxes.class_ids for boxes in truth]).astype(np.int64), minlength=len(labels))
+    class_ids = np.concatenate([np.zeros(0, np.int64), *(boxes.class_ids for boxes in truth)]).astype(np.int64)
+    counts = np.bincount(class_ids, minlength=len(labels))
     figures = zip(labels, measured.by_class, measured.ap50_by_class, counts, strict=True)
     rows = tuple((label, rounded(ap), rounded(ap50), int(count)) for label, ap, ap50, count in figures)
     return Table(columns=("class", "ap", "ap50", "boxes"), rows=rows)

@@ -33,7 +33,7 @@ class Table(_Part):
     """Figures by class or by bin, a row for each; null where one is not defined."""
 
     columns: tuple[Text, ...] = Field(min_length=1, max_length=64)
-    rows: tuple[tuple[int | FiniteFloat | Text | None, ...], ...] = Field(max_length=1000)
+    rows: tuple[tuple[Text | int | FiniteFloat | None, ...], ...] = Field(max_length=1000)
 
     @model_validator(mode="after")
     def _check_rows(self) -> Self:
