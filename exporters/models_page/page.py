@@ -119,9 +119,15 @@ def _baseline(metric: Metric) -> str:
 
 
 def _folded(name: str, table: Table) -> str:
-    cells = [["-" if cell is None else f"{cell}" for cell in row] for row in table.rows]
+    cells = [[_cell(cell) for cell in row] for row in table.rows]
     heads = [_words(column) for column in table.columns]
     return f"<details><summary>{_escape(_words(name))}</summary>\n\n{_table(heads, cells)}\n</details>\n"
+
+
+def _cell(cell: str | float | None) -> str:
+    if cell is None:
+        return "-"
+    return _figure(cell) if isinstance(cell, float) else f"{cell}"
 
 
 def _table(heads: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> str:

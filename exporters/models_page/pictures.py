@@ -93,7 +93,8 @@ _ANSWERS: Final[Mapping[str, Callable[[Array, Samples, int], None]]] = {
 def _colour(class_id: int) -> tuple[float, float, float]:
     from matplotlib import colormaps
 
-    red, green, blue, _ = colormaps[COLOURS](class_id % 20)
+    strong_first = class_id % 10 * 2 + class_id // 10 % 2  # the map has them in pairs of strong and pale
+    red, green, blue, _ = colormaps[COLOURS](strong_first)
     return red, green, blue
 
 
