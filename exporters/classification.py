@@ -13,8 +13,9 @@ from exporters.data.splits import Rows, Splits
 from exporters.family import Predict
 from exporters.measures import calibration, classes
 from exporters.measures.measured import PER_CLASS, Measured
+from serving.picture_task import PIXELS
 from serving.repository.manifest import Metric
-from serving.tasks.classify import PIXELS, PROBABILITIES
+from serving.tasks.classify import PROBABILITIES
 from serving.tensors import Array
 
 MOST_FREQUENT: Final = "always the most frequent class"

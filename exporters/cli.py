@@ -70,17 +70,38 @@ def describe(repository: Path, docs: Path) -> None:
 @main.command()
 @click.argument("family")
 @click.option("--quick", is_flag=True, help="A run of seconds with lower floors; --repository must be named.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--repository", type=FOLDER, default=Path("model_repository"), show_default=True)
-@click.option("--runs", type=click.Path(dir_okay=False, path_type=Path), default=Path("runs.jsonl"), show_default=True)
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A field of the recipe; may be repeated.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all that is random.")
 @click.option(
-    "--search", type=click.IntRange(min=1), metavar="N", help="First try N recipes drawn at random, for short."
+    "--repository",
+    type=FOLDER,
+    default=Path("model_repository"),
+    show_default=True,
+    help="Where the version is published.",
+)
+@click.option(
+    "--runs",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("runs.jsonl"),
+    show_default=True,
+    help="The log: a line of JSON for each run and each trial.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A field of the recipe, such as epochs=3; may be repeated. A wrong one lists them all.",
+)
+@click.option(
+    "--search",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="First try N random recipes with a third of the epochs.",
 )
 @click.option(
     "--checkpoint", type=FOLDER, help="Where to write after each epoch. [default: checkpoints/MODEL, not if --quick]"
 )
-@click.option("--resume", is_flag=True, help="Go on from the checkpoint of the same run.")
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint of the same command.")
 @click.option("--promote", is_flag=True, help="Then have the running gateway take it through the gate, live.")
 @click.option("--url", default=DEFAULT_URL, show_default=True, help="The gateway's admin port, for --promote.")
 @click.pass_context
@@ -99,7 +120,11 @@ def train(
     promote: bool,
     url: str,
 ) -> None:
-    """Train or convert FAMILY and publish it as its model's next version."""
+    """Train or convert FAMILY and publish it as its model's next version.
+
+    FAMILY is a name that `exporters list` shows, a family's or a model's. Ctrl-C stops a training so that --resume
+    goes on with it. More: docs/training.md.
+    """
     if quick and ctx.get_parameter_source("repository") is ParameterSource.DEFAULT:
         raise click.UsageError("--quick makes models unfit for use: name a --repository to put them in.", ctx)
     if search and resume:

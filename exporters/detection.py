@@ -10,8 +10,8 @@ import numpy as np
 from exporters.family import Predict
 from exporters.measures.detection import Boxes, average_precision, per_class_table
 from exporters.measures.measured import PER_CLASS, Measured
+from serving.picture_task import PIXELS
 from serving.repository.manifest import Metric
-from serving.tasks.classify import PIXELS
 from serving.tensors import Array, Tensors
 
 SCORE: Final = 0.01  # average precision ranks all boxes, so nearly all are wanted

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from exporters import records, runs, training
 from exporters.data.splits import Splits
-from exporters.errors import SettingInvalid, TrainingStopped
+from exporters.errors import SettingInvalid, TrainingDiverged, TrainingStopped
 from exporters.family import Family, Recipe, TrainedFamily
 from exporters.options import Options
 from exporters.overrides import override
@@ -35,16 +35,24 @@ def choose(family: Family[Any], options: Options) -> Recipe | None:
 def fit(
     family: TrainedFamily[Any, Any], data: Splits[Any], recipe: Recipe, options: Options
 ) -> tuple[Recipe, training.Trained]:
-    """Searches if that is asked for, then trains in full. The recipe that was used, and what came of it."""
+    """Searches if that is asked for, then trains in full. The recipe that was used, and what came of it.
+
+    A training that diverged has its line in the log of runs too, with `failed`.
+    """
     folder = folder_of(family, options)
     how = training.Options(checkpoint=folder, resume=options.resume)
-    if not options.trials:
-        return recipe, training.train(family, data, recipe, options.seed, how)
-    best, settings = _search(family, data, recipe, options)
+    settings = ""
+    if options.trials:
+        recipe, settings = _search(family, data, recipe, options)
     try:
-        return best, training.train(family, data, best, options.seed, how)
+        return recipe, training.train(family, data, recipe, options.seed, how)
+    except TrainingDiverged as failed:
+        runs.append(options.runs, records.origin(family, data, recipe, options) | {"failed": failed.code})
+        raise
     except TrainingStopped as stopped:
-        remedy = f"To train this recipe again: {settings} in place of --search, with --resume to go on."
+        if not settings:
+            raise
+        remedy = f"To train the recipe that was found: {settings} in place of --search, and --resume to go on."
         raise TrainingStopped(stopped.detail, remedy=remedy) from None
 
 

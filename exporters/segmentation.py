@@ -16,8 +16,8 @@ from exporters.measures.segmentation import (
     pixel_accuracy,
     pixel_confusion,
 )
+from serving.picture_task import PIXELS
 from serving.repository.manifest import Metric
-from serving.tasks.classify import PIXELS
 from serving.tensors import Array
 
 

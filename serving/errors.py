@@ -106,6 +106,11 @@ class MediaTypeUnsupported(TidegateError):
     title = "The content type is not accepted"
 
 
+class NotAcceptable(TidegateError):
+    code = "not_acceptable"
+    title = "There is no answer of the type that is asked for"
+
+
 class NotFound(TidegateError):
     code = "not_found"
     title = "Not found"

@@ -50,7 +50,11 @@ class Settings(BaseSettings):
     )
     load_timeout_s: float = Field(default=120.0, gt=0, description="for all gateways to load a version to be promoted")
     # The models that answer when a request names none. A name that the repository does not hold is passed over.
-    default_models: Annotated[Mapping[str, str], NoDecode] = {"classify": "efficientnet-lite0"}
+    default_models: Annotated[Mapping[str, str], NoDecode] = {
+        "classify": "efficientnet-lite0",
+        "detect": "nanodet",
+        "segment": "selfie",
+    }
     cores: int = Field(default_factory=_cores, ge=1)
     body_limit: int = Field(default=25 * 2**20, ge=1)
     tensor_json_limit: int = Field(default=2**20, ge=1, description="JSON of tensors blocks the loop while it is read")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -35,15 +35,27 @@ class Reply(BaseModel):
     version: int
 
 
+class FileReply(Reply):
+    """A reply that is a file, such as a picture: sent as it is, with the model and the version in its headers."""
+
+    content: bytes
+    media_type: str
+
+
 P = TypeVar("P", bound=Parameters)
+JSON: Final = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
 class Request(Generic[P]):
-    """A request of one task: its payload as it was sent (an image's file, undecoded) and its parameters."""
+    """A request of one task: its payload as it was sent (an image's file, undecoded) and its parameters.
+
+    media_type: of the reply that the caller wants, one of the task's.
+    """
 
     payload: bytes
     parameters: P
+    media_type: str = JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +97,10 @@ class Steps(Protocol):
         """Runs work of microseconds here on the event loop."""
         ...
 
+    async def post_aside(self, function: Callable[[], T]) -> T:
+        """Runs what takes longer, such as drawing a mask, on a worker thread."""
+        ...
+
 
 class Task(ABC, Generic[P]):
     """A verb, bound to one version. RepositoryInvalid from the constructor when the version does not fit the task."""
@@ -95,6 +111,7 @@ class Task(ABC, Generic[P]):
     parameters: ClassVar[type[Parameters]]
     reply: ClassVar[type[Reply]]
     signatures: ClassVar[Mapping[str, Signature]]
+    media_types: ClassVar[tuple[str, ...]] = (JSON,)  # of its replies: the first unless the caller asks for another
 
     def __init__(self, version: Version) -> None:
         self.model = version.model

@@ -16,8 +16,8 @@ from exporters.data.pictures import as_png, encode_pictures
 from exporters.data.splits import Rows, Splits
 from exporters.provenance import digest_arrays, package_version
 from serving.codecs.preprocessing import ImagePreprocessing
+from serving.picture_task import PIXELS
 from serving.repository.manifest import Data
-from serving.tasks.classify import PIXELS
 from serving.tensors import Array
 
 # The split belongs to the data, not to a run: another training seed must not move test rows into training.

@@ -14,8 +14,8 @@ from exporters.data.scenes import PARTS, SEED
 from exporters.data.splits import Rows, Splits
 from exporters.provenance import digest_arrays, package_version
 from serving.codecs.preprocessing import ImagePreprocessing
+from serving.picture_task import PIXELS
 from serving.repository.manifest import Data
-from serving.tasks.classify import PIXELS
 from serving.tensors import Array
 
 # Blocks of Unicode that hold one kind. Source: https://unicode.org/Public/emoji/latest/emoji-test.txt

@@ -16,8 +16,8 @@ from exporters.data.pictures import as_png, encode_pictures
 from exporters.data.splits import Rows, Splits
 from exporters.provenance import digest_arrays
 from serving.codecs.preprocessing import ImagePreprocessing
+from serving.picture_task import PIXELS
 from serving.repository.manifest import Data
-from serving.tasks.classify import PIXELS
 from serving.tensors import Array
 
 PACKAGE: Final = "dataset-fashion-mnist"

@@ -10,7 +10,7 @@ import numpy as np
 from exporters.data.coco import COCO_LABELS
 from exporters.data.photos import Photo, card, photo_size, read_photos
 from exporters.data.splits import HeldOut, Rows
-from serving.tasks.classify import PIXELS
+from serving.picture_task import PIXELS
 
 PERSON: Final = COCO_LABELS.index("person")
 MOTORCYCLE: Final = COCO_LABELS.index("motorcycle")

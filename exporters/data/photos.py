@@ -12,8 +12,8 @@ from exporters.data.splits import HeldOut, Rows
 from exporters.provenance import digest_arrays, package_file, package_version
 from serving.codecs.image import open_image
 from serving.codecs.preprocessing import ImagePreprocessing
+from serving.picture_task import PIXELS
 from serving.repository.manifest import Data
-from serving.tasks.classify import PIXELS
 from serving.tensors import Array
 
 

@@ -14,8 +14,8 @@ from exporters.data.scenes import MOST, PARTS, SIDE, Scene, make_scene
 from exporters.data.splits import Rows, Splits
 from exporters.provenance import digest_arrays, package_version
 from serving.codecs.preprocessing import ImagePreprocessing
+from serving.picture_task import PIXELS
 from serving.repository.manifest import Data
-from serving.tasks.classify import PIXELS
 from serving.tensors import Array
 
 COUNTS: Final = {"train": 10_000, "validation": 500, "test": 1_000}

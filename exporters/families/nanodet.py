@@ -21,9 +21,9 @@ from exporters.family import Family, Predict
 from exporters.measures.measured import Measured
 from exporters.nms import Limits, suppress
 from exporters.tfjs.network import load
+from serving.picture_task import PIXELS
 from serving.repository.digests import digest_file
 from serving.repository.manifest import Licence, Metric
-from serving.tasks.classify import PIXELS
 from serving.tensors import Array, Tensors
 
 FILES: Final = ("nanodet.json", "nanodet.bin")

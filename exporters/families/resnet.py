@@ -67,7 +67,14 @@ class ResNet(FashionClassifier):
     model = "resnet"
     floors: ClassVar = {"accuracy": 0.92}
     recipe = Recipe(
-        epochs=9, batch_size=128, optimizer="adam", learning_rate=6e-3, warm_up=0.2, weight_decay=5e-2, patience=9
+        epochs=9,
+        batch_size=128,
+        optimizer="adam",
+        learning_rate=6e-3,
+        warm_up=0.2,
+        weight_decay=5e-2,
+        patience=9,
+        precision="bfloat16",
     )
     quick_recipe = Recipe(epochs=2, batch_size=64, optimizer="adam", learning_rate=3e-3, warm_up=0.2, patience=2)
     quick_floors: ClassVar = {"accuracy": 0.5}

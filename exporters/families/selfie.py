@@ -18,9 +18,9 @@ from exporters.data.splits import HeldOut, Rows
 from exporters.family import Family, Predict
 from exporters.measures.measured import Measured
 from exporters.tfjs.network import load
+from serving.picture_task import PIXELS
 from serving.repository.digests import digest_file
 from serving.repository.manifest import Licence, Metric
-from serving.tasks.classify import PIXELS
 from serving.tensors import Array
 
 FILES: Final = ("selfie.json", "selfie.bin")

@@ -20,8 +20,8 @@ from exporters.family import Predict, Recipe, TrainedFamily
 from exporters.layers import PixelsIn
 from exporters.measures.measured import Measured
 from exporters.segmentation import segmentation_measures
+from serving.picture_task import PIXELS
 from serving.repository.manifest import Licence
-from serving.tasks.classify import PIXELS
 
 SIDE = 128  # pixels
 CLASSES = 1 + len(NAMES)

@@ -22,8 +22,8 @@ from exporters.family import Predict, Recipe, TrainedFamily
 from exporters.layers import PixelsIn
 from exporters.measures.measured import Measured
 from exporters.nms import Limits, suppress
+from serving.picture_task import PIXELS
 from serving.repository.manifest import Licence
-from serving.tasks.classify import PIXELS
 
 SIDE = 128  # pixels
 STRIDE = 16  # pixels of a cell

@@ -9,10 +9,10 @@ import numpy as np
 
 from exporters import parity, publish
 from exporters.graph_config import make_config
+from serving.picture_task import PIXELS
 from serving.repository.layout import SINGLE_GRAPH, Version
 from serving.tensors import Array, Tensors, row_count, rows
 
-PIXELS: Final = "pixels"
 TASKS: Final = ("classify", "detect", "segment")  # whose answers can be drawn onto pixels
 MOST: Final = 4  # pictures
 

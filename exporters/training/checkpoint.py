@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Final
 
 import torch
@@ -76,9 +77,12 @@ class Checkpoint:
         except FileNotFoundError:
             raise CheckpointRefused("There is no checkpoint to go on from.", remedy="Leave --resume away.") from None
         body, digest = content[:-DIGEST], content[-DIGEST:]
-        if hashlib.sha256(body).digest() != digest:
-            raise CheckpointRefused("The checkpoint is damaged.", remedy=ANEW)
-        found: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+        try:
+            if hashlib.sha256(body).digest() != digest:
+                raise UnpicklingError
+            found: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+        except UnpicklingError:  # what torch says of code too
+            raise CheckpointRefused("The checkpoint is damaged.", remedy=ANEW) from None
         if found["form"] != FORM:
             raise CheckpointRefused("The checkpoint was written by another tidegate.", remedy=ANEW)
         return found

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from exporters.data.splits import Splits
-from exporters.errors import TrainingStopped
+from exporters.errors import CheckpointRefused, TrainingStopped
 from exporters.family import Recipe, TrainedFamily
 from exporters.training.chance import Chance, deterministic
-from exporters.training.checkpoint import Checkpoint
+from exporters.training.checkpoint import ANEW, Checkpoint
 from exporters.training.progress import Progress
 from exporters.training.run import Epoch, Run
 
@@ -69,7 +69,7 @@ def train(
         if options.checkpoint is not None:
             checkpoint = stack.enter_context(Checkpoint.open(options.checkpoint, _identity(run)))
             if options.resume:
-                run.restore(checkpoint.read())
+                _restore(run, checkpoint)
         earlier_s = sum(epoch.seconds for epoch in run.history)
         _advance(run, checkpoint, options)
         best = run.finish()
@@ -88,6 +88,14 @@ def _advance(run: Run, checkpoint: Checkpoint | None, options: Options) -> None:
                 checkpoint.write(run.state())
             progress.show(epoch)
             options.on_epoch(epoch)
+
+
+def _restore(run: Run, checkpoint: Checkpoint) -> None:
+    state = checkpoint.read()
+    try:
+        run.restore(state)
+    except (KeyError, RuntimeError, TypeError, ValueError):  # what torch says of tensors that do not fit
+        raise CheckpointRefused("The family's network has changed since the checkpoint.", remedy=ANEW) from None
 
 
 @contextmanager
@@ -116,4 +124,6 @@ def _identity(run: Run) -> dict[str, Any]:
 
 
 def _arranged(network: nn.Module) -> nn.Module:
-    return network
+    """Kernels of convolutions with their channels last, as pictures come: half the processor's time of a small CNN."""
+    convolutional = any(isinstance(layer, nn.Conv2d) for layer in network.modules())
+    return network.to(memory_format=torch.channels_last) if convolutional else network  # type: ignore[call-overload]

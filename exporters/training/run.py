@@ -91,7 +91,7 @@ class Run:
         if self.best is None:
             raise ValueError("no epoch has been run")
         self.network.load_state_dict(self.best_weights)
-        self.network.to("cpu").eval()
+        self.network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
         return self.best
 
     def state(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final
 
 from serving.errors import BodyInvalid, MediaTypeUnsupported
+from serving.gateway.accept import weight
 from serving.gateway.body import encoding_of, read_encoded, too_large
 from serving.gateway.http import Inbound
 from serving.threads import Threads
@@ -55,7 +56,7 @@ def accepted(request: Inbound) -> bytes | None:
     for part in header.lower().split(b","):
         name, _, parameter = part.partition(b";")
         if (name := name.strip()) in weights:
-            weights[name] = _weight(parameter.strip())
+            weights[name] = weight(parameter)
     best = max(weights, key=lambda name: weights[name])  # of equals the first, gzip
     return best if weights[best] > 0 else None
 
@@ -74,12 +75,3 @@ def _inflate(body: bytes, encoding: bytes, most: int) -> tuple[bytes, bool]:
     except zlib.error:
         raise BodyInvalid("The body is not compressed as its Content-Encoding says.", remedy="Send it whole.") from None
     return unfolded, inflating.eof and not inflating.unused_data
-
-
-def _weight(parameter: bytes) -> float:
-    """Of `q=0.5`; what is no such number counts as 1, as without one."""
-    name, _, value = parameter.partition(b"=")
-    try:
-        return float(value) if name.strip() == b"q" else 1.0
-    except ValueError:
-        return 1.0

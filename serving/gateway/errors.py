@@ -47,6 +47,7 @@ STATUS: Final[Mapping[type[TidegateError], HTTPStatus]] = {
     HttpInvalid: HTTPStatus.BAD_REQUEST,
     HeadersTooMany: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     errors.MediaTypeUnsupported: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
     errors.Unauthorized: HTTPStatus.UNAUTHORIZED,

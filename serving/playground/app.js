@@ -145,21 +145,25 @@ function stop(said = "") {
 async function send() {
   if (!state.file) return say("Choose a picture to begin.");
   if (!byId("controls").reportValidity()) return;
-  stop();
-  const running = (state.running = new AbortController());
-  waiting(true);
+  const { file } = state;
   const { path, part } = state.task;
+  const target = path + query();
+  if (state.running?.target === target && state.running.file === file) return; // Enter is a change and a submission
+  stop();
+  const running = (state.running = Object.assign(new AbortController(), { target, file }));
+  waiting(true);
   const body = new FormData();
-  body.append(part, state.file, state.file.name);
+  body.append(part, file, file.name);
   const begun = performance.now();
   try {
-    const response = await ask(path + query(), { method: "POST", body, key: state.key, signal: running.signal });
+    const response = await ask(target, { method: "POST", body, key: state.key, signal: running.signal });
     const answer = await readAnswer(response);
     if (state.running !== running) return;
+    const tookMs = performance.now() - begun;
     const { naturalWidth: width, naturalHeight: height } = byId("picture");
     clearAnswer();
     byId("json").textContent = answer.shown;
-    say(showAnswer({ ...answer, tookMs: performance.now() - begun }, { width, height }), true);
+    say(showAnswer({ ...answer, tookMs }, { width, height }), true);
   } catch (error) {
     if (state.running !== running) return; // it was left, or a later request took its place
     clearAnswer();

@@ -5,29 +5,21 @@ The graph takes uint8 pixels and gives probabilities: normalisation and softmax 
 
 from __future__ import annotations
 
-import base64
 from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from serving.codecs.image import open_image
-from serving.codecs.preprocessing import ImagePreprocessing
-from serving.errors import OutputInvalid, RepositoryInvalid
+from serving.errors import OutputInvalid
 from serving.monitoring.agreement import same_top
+from serving.picture_task import EXAMPLE_PNG, PIXELS, PictureTask
 from serving.repository.config import TensorSpec
-from serving.repository.layout import SINGLE_GRAPH, Version
-from serving.task import Example, Parameters, Reply, Request, Signature, Task
+from serving.repository.layout import SINGLE_GRAPH
+from serving.task import Example, Parameters, Reply, Request, Signature
 from serving.tensors import Array, Tensors
 
-PIXELS = "pixels"
 PROBABILITIES = "probabilities"
-
-# A grey disc on white, 16 x 16: small enough to stand in the documentation.
-EXAMPLE_PNG = base64.b64decode(
-    b"iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAAAAAA6mKC9AAAAPUlEQVR42mP8z4AKmBgICbBAqGgGBoalSCqi4QREIBqh"
-    b"jIEJwYcwCNuCVWApjLMUpmIpgg/VshQhzEi65wDLigkfxMa9pQAAAABJRU5ErkJggg=="
-)
 
 
 class ClassifyParameters(Parameters):
@@ -44,12 +36,11 @@ class ClassifyReply(Reply):
     predictions: list[Prediction]
 
 
-class Classify(Task[ClassifyParameters]):
+class Classify(PictureTask[ClassifyParameters]):
     """Labels of the version's manifest, by the probabilities of its graph."""
 
     verb = "classify"
     summary = "Name what a picture shows"
-    payload = "image"
     parameters = ClassifyParameters
     reply = ClassifyReply
     signatures: ClassVar = {
@@ -58,24 +49,6 @@ class Classify(Task[ClassifyParameters]):
             outputs=(TensorSpec(PROBABILITIES, "FP32", (-1,)),),  # classes
         )
     }
-
-    def __init__(self, version: Version) -> None:
-        super().__init__(version)
-        manifest_file = f"{version.name}/manifest.json"
-        if version.manifest is None or version.manifest.labels is None:
-            raise RepositoryInvalid(manifest_file, "labels", "expected the name of a file with one label a line")
-        try:
-            self.preprocessing = ImagePreprocessing.model_validate(dict(version.manifest.preprocessing))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(str(part) for part in ("preprocessing", *first["loc"]))
-            raise RepositoryInvalid(manifest_file, field, first["msg"]) from None
-        try:
-            text = (version.folder / version.manifest.labels).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            expected = f"expected a file of UTF-8 text beside the manifest; found {version.manifest.labels!r}"
-            raise RepositoryInvalid(manifest_file, "labels", expected) from None
-        self.labels = tuple(text.splitlines())
 
     @classmethod
     def example(cls) -> Example:
@@ -88,8 +61,7 @@ class Classify(Task[ClassifyParameters]):
 
     def encode(self, request: Request[ClassifyParameters]) -> Tensors:
         """One row of pixels, uint8 [1, height, width, channels]."""
-        pixels = self.preprocessing.apply(open_image(request.payload))
-        return {PIXELS: pixels[np.newaxis]}
+        return self.view(open_image(request.payload))
 
     def decode(self, outputs: Tensors, request: Request[ClassifyParameters]) -> ClassifyReply:
         """The `top_k` most probable classes of row 0 of float32 [1, classes]; equal scores by class_id."""

@@ -89,6 +89,9 @@ class Bench:
     def post(self, function: Callable[[], T]) -> T:
         return function()
 
+    async def post_aside(self, function: Callable[[], T]) -> T:
+        return function()
+
     async def close(self) -> None:
         await self.engine.close()
         self._threads.close()

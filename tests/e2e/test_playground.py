@@ -258,11 +258,13 @@ def test_a_request_is_left_for_a_newer_one_and_can_be_cancelled(shown):
     shown.page.click("#send")
     shown.page.wait_for_selector("#cancel:visible")
     shown.page.click("#send")
-    wait = shown.page.wait_for_timeout
-    while len(held) < 2:
-        wait(10)
+    shown.page.fill("#parameter-top_k", "1")
+    shown.page.press("#parameter-top_k", "Enter")  # a change and a submission
+    shown.page.wait_for_timeout(200)
+    assert [route.request.url.partition("?")[2] for route in held] == ["", "top_k=1"], "none is sent twice"
     held[1].continue_()
     shown.answered()
+    assert shown.labels == ["red"]
     assert [request.failure for request in shown.requests if request.failure] == ["net::ERR_ABORTED"]
     shown.page.click("#send")
     shown.page.click("#cancel")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,10 +22,11 @@ from exporters.cli import main, promote_published
 from exporters.errors import ParityFailed
 from exporters.families.efficientnet import EfficientNet
 from exporters.graph_config import make_config
+from serving.picture_task import PIXELS
 from serving.repository.digests import verify
 from serving.repository.layout import scan
 from serving.task import Request
-from serving.tasks.classify import PIXELS, PROBABILITIES, Classify, ClassifyParameters
+from serving.tasks.classify import PROBABILITIES, Classify, ClassifyParameters
 
 COMMITTED = ("digits-cnn", "efficientnet-lite0")
 
@@ -39,7 +41,7 @@ def quick(tmp_path_factory):
     """A repository with a quick digits-cnn, the log of its run and what the command printed."""
     folder = tmp_path_factory.mktemp("quick")
     options = ["--quick", "--repository", str(folder / "models"), "--runs", str(folder / "runs.jsonl")]
-    result = CliRunner().invoke(main, ["train", "cnn", *options])
+    result = CliRunner().invoke(main, ["train", "digits-cnn", *options])
     assert result.exit_code == 0, result.output
     return folder, result.output
 
@@ -65,6 +67,11 @@ def test_the_run_is_logged_on_one_line(quick):
     assert run["family"] == "cnn"
     assert run["parameters"]["optimizer"] == "adam"
     assert run["data"].startswith("sha256:")
+    assert (run["device"], run["threads"]) == ("cuda:0" if torch.cuda.is_available() else "cpu", 2)
+    assert run["torch"] == torch.__version__
+    assert run["parameters"]["precision"] == "float32"
+    assert run["baselines"]["accuracy"] > 0.9
+    assert run["best"]["seconds"] <= run["training_seconds"] <= run["seconds"]
     assert json.loads((folder / "models" / "digits-cnn" / "1" / "run.json").read_text()) == run
 
 
@@ -95,12 +102,65 @@ def test_the_list_shows_what_was_reached(quick):
         (["train", "cnn", "--quick"], 2, "name a --repository"),
         (["train", "cnn", "--seed", "-1"], 2, "seed"),
         (["train"], 2, "FAMILY"),
+        (["train", "cnn", "--set", "lr=1", "--repository", "x"], 2, "learning_rate (number above 0)"),
+        (["train", "cnn", "--set", "epochs=0", "--repository", "x"], 2, "epochs=0: input should be greater than 0"),
+        (["train", "cnn", "--search", "0"], 2, "search"),
+        (["train", "cnn", "--search", "2", "--resume"], 2, "give the recipe it found with --set"),
+        (["train", "cnn", "--quick", "--resume", "--repository", "x"], 2, "Name a --checkpoint"),
+        (["train", "efficientnet", "--set", "epochs=3", "--repository", "x"], 2, "nothing is trained"),
     ],
 )
 def test_wrong_usage_is_told_apart(arguments, code, words):
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == code
     assert words in result.output
+
+
+def program(folder, *arguments):
+    """`exporters train digits-cnn --quick`, as another process with its log piped, into folder/models."""
+    places = ["--repository", folder / "models", "--runs", folder / "runs.jsonl", "--checkpoint", folder / "checkpoint"]
+    command = [sys.executable, "-m", "exporters.cli", "train", "digits-cnn", "--quick", *places, *arguments]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def test_stopped_with_ctrl_c_it_goes_on_to_the_same_model(quick, tmp_path):
+    with program(tmp_path) as stopped:
+        assert stopped.stderr.readline().startswith("digits-cnn: epoch 1/5  loss ")
+        stopped.send_signal(signal.SIGINT)
+        *_, last = stopped.stderr
+    assert stopped.returncode == 130
+    assert last == "Error: Stopped after 1 whole epochs. Run the same command with --resume to go on.\n"
+    with program(tmp_path, "--resume") as resumed:
+        first, *_ = resumed.stderr
+    assert resumed.returncode == 0
+    assert first == "digits-cnn: goes on after epoch 1\n"
+    graphs = [(folder / "models/digits-cnn/1/model.onnx").read_bytes() for folder in (quick[0], tmp_path)]
+    assert graphs[0] == graphs[1]
+    assert not (tmp_path / "checkpoint").exists()  # its weights are published
+
+
+def test_a_search_logs_its_trials_and_publishes_the_best(tmp_path):
+    options = ["--quick", "--search", "2", "--repository", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
+    result = CliRunner().invoke(main, ["train", "digits-cnn", *options, "--set", "learning_rate=0.003"])
+    assert result.exit_code == 0, result.output
+    *trials, run = [json.loads(line) for line in (tmp_path / "runs").read_text().splitlines()]
+    assert [(trial["trial"], trial["parameters"]["epochs"]) for trial in trials] == [(0, 2), (1, 2)]
+    assert {trial["parameters"]["learning_rate"] for trial in trials} == {0.003}
+    assert "metrics" not in trials[0]
+    assert "trial" not in run
+    best = max(trials, key=lambda trial: trial["validation_score"])
+    assert run["parameters"] == {**best["parameters"], "epochs": 5}
+    assert "now trained in full: --set learning_rate=0.003 --set weight_decay=" in result.output
+
+
+def test_a_training_that_diverges_is_logged_too(tmp_path):
+    options = ["--quick", "--repository", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
+    result = CliRunner().invoke(main, ["train", "digits-cnn", *options, "--set", "learning_rate=1e30"])
+    assert result.exit_code == 1
+    assert "is not a number. Train with a lower rate" in result.output
+    (run,) = [json.loads(line) for line in (tmp_path / "runs").read_text().splitlines()]
+    assert run["failed"] == "training_diverged"
+    assert run["parameters"]["learning_rate"] == 1e30
 
 
 def test_a_missing_package_is_one_line_that_says_what_to_run():
@@ -214,7 +274,7 @@ def _row_mixer(factor: float) -> bytes:
 def test_a_further_version_goes_live_by_itself_when_told_so(quick, tmp_path):
     repository = tmp_path / "repository"
     shutil.copytree(quick[0] / "models", repository)
-    train = ["train", "cnn", "--quick", "--repository", str(repository), "--runs", str(tmp_path / "runs")]
+    train = ["train", "digits-cnn", "--quick", "--repository", str(repository), "--runs", str(tmp_path / "runs")]
     with gateway_process(repository, tmp_path / "state") as gateway:
         done = CliRunner().invoke(main, [*train, "--promote", "--url", gateway.admin_url])
         assert done.exit_code == 0, done.output

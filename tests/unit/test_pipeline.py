@@ -14,10 +14,11 @@ from serving.bootstrap import build
 from serving.engine import ANY_TIME, Call
 from serving.engines.fake import FakeEngine
 from serving.errors import DeadlinePassed, EngineFailed, ImageInvalid, QueueFull, TensorInvalid
+from serving.picture_task import EXAMPLE_PNG
 from serving.pipeline import CALLER_LEFT
 from serving.settings import read_settings
 from serving.task import Request
-from serving.tasks.classify import EXAMPLE_PNG, ClassifyParameters
+from serving.tasks.classify import ClassifyParameters
 from serving.versions.router import Target
 
 ANYONE = Target()

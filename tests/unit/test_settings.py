@@ -19,7 +19,7 @@ def test_defaults():
     assert settings.grpc_port == 8090
     assert settings.state.name == "tidegate"
     assert settings.cores == len(os.sched_getaffinity(0))
-    assert settings.default_models == {"classify": "efficientnet-lite0"}
+    assert settings.default_models == {"classify": "efficientnet-lite0", "detect": "nanodet", "segment": "selfie"}
 
 
 def test_options_over_environment_over_defaults(monkeypatch):

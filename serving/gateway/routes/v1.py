@@ -13,15 +13,17 @@ from serving import plugins
 from serving.deadline import by_deadline
 from serving.engine import Call
 from serving.errors import ModelNotFound, ParameterInvalid
+from serving.gateway.accept import choose
 from serving.gateway.access import needs
 from serving.gateway.body import read_body
 from serving.gateway.departure import Presence
 from serving.gateway.direct import DirectRoute
-from serving.gateway.http import Handler, Header, Inbound, Outbound, deadline_of, server_timing
+from serving.gateway.errors import PROBLEM_JSON
+from serving.gateway.http import JSON, Handler, Header, Inbound, Outbound, deadline_of, server_timing
 from serving.gateway.payload import read_payload, sticky_of, take_target
 from serving.gateway.traffic import Endpoint, Traffic
 from serving.pipeline import Pipeline
-from serving.task import FOLDER, Parameters, Request, Task
+from serving.task import FOLDER, FileReply, Parameters, Request, Task
 from serving.telemetry import Stages
 from serving.versions.catalog import ModelList, ModelState
 
@@ -101,9 +103,15 @@ def _task_route(
         summary=task.summary,
         description=task.__doc__,
         tags=["tasks"],
-        responses={200: _reply_documentation(task), **PROBLEMS},
+        responses={200: _reply_documentation(task), **_problems(task)},
         openapi_extra=_request_documentation(task),
     )
+
+
+def _problems(task: type[Task[Any]]) -> dict[int | str, dict[str, Any]]:
+    if len(task.media_types) == 1:
+        return PROBLEMS
+    return {**PROBLEMS, 406: {"description": "Accept takes no type of answer.", "content": {PROBLEM_JSON.decode(): {}}}}
 
 
 def _task_handler(
@@ -112,15 +120,20 @@ def _task_handler(
     async def handle(request: Inbound) -> Outbound:
         call = Call(deadline_of(request.headers, longest_s))
         body = await by_deadline(call.deadline_s, read_body(request, body_limit))
+        media_type = choose(request.headers.get(b"accept"), task.media_types)
         payload, fields = read_payload(request, body, task.payload)
         target = take_target(fields, sticky_of(request))
-        wanted = Request(payload, _parameters(task.parameters, fields))
+        wanted = Request(payload, _parameters(task.parameters, fields), media_type)
         answer = await presence.hold(request.receive, pipeline.predict(task.verb, target, wanted, call))
         reply = answer.reply
-        body = reply.__pydantic_serializer__.to_json(reply)
-        headers = identity_headers(reply.model, reply.version, answer.stages)
-        return Outbound(body, headers=headers, afterwards=answer.afterwards)
+        headers = identity_headers(reply.model, reply.version, answer.stages) + varies
+        if isinstance(reply, FileReply):
+            body, kind = reply.content, reply.media_type.encode()
+        else:
+            body, kind = reply.__pydantic_serializer__.to_json(reply), JSON
+        return Outbound(body, media_type=kind, headers=headers, afterwards=answer.afterwards)
 
+    varies: tuple[Header, ...] = ((b"vary", b"accept"),) if len(task.media_types) > 1 else ()
     return handle
 
 
@@ -169,8 +182,9 @@ def _request_documentation(task: type[Task[Any]]) -> dict[str, Any]:
 
 
 def _reply_documentation(task: type[Task[Any]]) -> dict[str, Any]:
+    files = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in task.media_types[1:]}
     return {
         "description": "The model's answer, with the version that gave it.",
         "model": task.reply,
-        "content": {"application/json": {"example": dict(task.example().reply)}},
+        "content": {"application/json": {"example": dict(task.example().reply)}, **files},
     }

@@ -5,7 +5,7 @@ import pytest
 
 from exporters.data.digits import load_digits, split
 from exporters.families.cnn import Cnn
-from serving.tasks.classify import PIXELS
+from serving.picture_task import PIXELS
 
 
 @pytest.fixture(scope="module")

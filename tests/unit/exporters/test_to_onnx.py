@@ -11,7 +11,8 @@ import torch
 from exporters.families.cnn import DigitsNetwork
 from exporters.layers import ProbabilitiesOut
 from exporters.to_onnx import export
-from serving.tasks.classify import PIXELS, PROBABILITIES, Classify
+from serving.picture_task import PIXELS
+from serving.tasks.classify import PROBABILITIES, Classify
 
 SIGNATURE = Classify.signatures["model"]
 
