@@ -23,7 +23,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # What decides an install: when one of these changes, the next target installs again.
 PINS := pyproject.toml constraints.txt
 
-.PHONY: help serve test test-promises lint format bench loadtest models pins triton triton-install data clean
+.PHONY: help serve test test-promises lint format bench loadtest models models-page pins triton triton-install data clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ models: .venv/.dev data ## train and publish the committed models anew, into bui
 	@$(BIN)/exporters train efficientnet --repository build/model_repository
 	@$(BIN)/exporters train nanodet --repository build/model_repository
 	@$(BIN)/exporters train selfie --repository build/model_repository
+
+models-page: .venv/.dev ## write docs/models.md and its pictures from the committed models
+	@$(BIN)/exporters describe
 
 pins: .venv/.dev ## write constraints.txt from what is installed
 	@$(BIN)/python -m pip freeze --exclude-editable | grep -v '^-e ' | sed 's/+cpu$$//' > constraints.txt

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from exporters import runs
 from exporters.family import Family, models
+from serving.commands.text import table
 from serving.repository.layout import Index, Version, scan
 
 
@@ -23,6 +25,8 @@ class Entry:
     reached: float | None
     seconds: float | None
     bytes: int | None
+    metric: str
+    higher_is_better: bool
 
 
 def entries(repository: Path) -> list[Entry]:
@@ -35,21 +39,37 @@ def _entry(family: Family[Any], index: Index) -> Entry:
     metric, floor = next(iter(family.floors.items()))
     model = index.models.get(family.model)
     version = model.versions[max(model.versions)] if model else None
+    measured = version.manifest.metrics.get(metric) if version and version.manifest else None
     return Entry(
         family=family.name,
         task=family.task,
         model=family.model,
         floor=floor,
-        reached=_reached(version, metric),
+        reached=measured.value if measured else None,
         seconds=_seconds(version),
         bytes=sum(graph.file.stat().st_size for graph in version.graphs.values()) if version else None,
+        metric=metric,
+        higher_is_better=measured.higher_is_better if measured else True,
     )
 
 
-def _reached(version: Version | None, metric: str) -> float | None:
-    if version is None or version.manifest is None or metric not in version.manifest.metrics:
-        return None
-    return version.manifest.metrics[metric].value
+HEADS: Final = ("FAMILY", "TASK", "MODEL", "METRIC", "FLOOR", "REACHED", "SECONDS", "MB")
+
+
+def as_text(found: Sequence[Entry]) -> str:
+    """The list for people, in columns; `-` where nothing is published."""
+    return table([HEADS, *map(_cells, found)])
+
+
+def _cells(entry: Entry) -> Sequence[str]:
+    bound = "" if entry.higher_is_better else "<= "
+    figures = (
+        f"{bound}{entry.floor:.2f}",
+        "-" if entry.reached is None else f"{entry.reached:.4f}",
+        "-" if entry.seconds is None else f"{entry.seconds:.0f}",
+        "-" if entry.bytes is None else f"{entry.bytes / 1e6:.2f}",
+    )
+    return (entry.family, entry.task, entry.model, entry.metric, *figures)
 
 
 def _seconds(version: Version | None) -> float | None:

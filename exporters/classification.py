@@ -1,16 +1,26 @@
-"""What all classifiers share: loss, scores, accuracy and the baselines that it is shown beside."""
+"""What all classifiers share: loss, scores, and their measures with the baselines that those are shown beside."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
-from exporters.data.splits import Rows
+from exporters.data.splits import Rows, Splits
 from exporters.family import Predict
+from exporters.measures import calibration, classes
+from exporters.measures.measured import PER_CLASS, Measured
 from serving.picture_task import PIXELS
+from serving.repository.manifest import Metric
 from serving.tasks.classify import PROBABILITIES
 from serving.tensors import Array
+
+MOST_FREQUENT: Final = "always the most frequent class"
+SHARES: Final = "always the classes' shares of the training rows"
+FEW_CLASSES: Final = 16  # for which a confusion matrix can still be read
 
 
 def smooth_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
@@ -26,9 +36,49 @@ def batch_accuracy(scores: Tensor, targets: Tensor) -> Tensor:
     return (scores.argmax(dim=1) == targets).float().mean()
 
 
-def accuracy(predict: Predict, rows: Rows) -> float:
-    """Share of rows whose most probable class is the target."""
-    return float((predict(rows.inputs)[PROBABILITIES].argmax(axis=1) == rows.targets).mean())
+def classification_measures(predict: Predict, data: Splits, labels: Sequence[str]) -> Measured:
+    """Accuracy, macro F1 and calibration on the test rows, each beside its baseline, and what stands behind them:
+    `per_class`, `reliability`, and for few classes `confusion`.
+    """
+    probabilities, targets = predict(data.test.inputs)[PROBABILITIES], data.test.targets
+    found, rows = probabilities.argmax(axis=1), len(targets)
+    shares = np.bincount(data.train.targets, minlength=len(labels)) / len(data.train)
+    always = np.full(rows, shares.argmax())
+    metrics = {
+        "accuracy": Metric(
+            value=classes.accuracy(probabilities, targets),
+            rows=rows,
+            baseline=logistic_accuracy(data.train, data.test),
+            baseline_name="logistic regression on the pixels",
+        ),
+        "macro_f1": Metric(
+            value=classes.macro_f1(found, targets, len(labels)),
+            rows=rows,
+            baseline=classes.macro_f1(always, targets, len(labels)),
+            baseline_name=MOST_FREQUENT,
+        ),
+        "expected_calibration_error": Metric(
+            value=calibration.expected_calibration_error(probabilities, targets),
+            rows=rows,
+            baseline=calibration.expected_calibration_error(np.eye(len(labels))[always], targets),
+            baseline_name=f"{MOST_FREQUENT}, with certainty",
+            higher_is_better=False,
+        ),
+        "brier_score": Metric(
+            value=calibration.brier_score(probabilities, targets),
+            rows=rows,
+            baseline=calibration.brier_score(np.tile(shares, (rows, 1)), targets),
+            baseline_name=SHARES,
+            higher_is_better=False,
+        ),
+    }
+    tables = {
+        PER_CLASS: classes.per_class_table(found, targets, labels),
+        "reliability": calibration.reliability_table(probabilities, targets),
+    }
+    if len(labels) <= FEW_CLASSES:
+        tables["confusion"] = classes.confusion_table(found, targets, labels)
+    return Measured(metrics, tables)
 
 
 def logistic_accuracy(train: Rows, test: Rows) -> float:

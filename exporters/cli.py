@@ -1,5 +1,6 @@
-"""`exporters`: list the families, train one and publish it. Exit codes: 0 done, 1 refused or failed, 2 wrong usage,
-130 stopped with Ctrl-C.
+"""`exporters`: list the families, train one and publish it, describe what is published.
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 stopped with Ctrl-C.
 """
 
 from __future__ import annotations
@@ -49,18 +50,21 @@ def main() -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def list_families(repository: Path, as_json: bool) -> None:
     """The families, their floors, and what the newest published version of each reached."""
-    from exporters.catalogue import entries
+    from exporters.catalogue import as_text, entries
 
-    found = [asdict(entry) for entry in entries(repository)]
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
-    for entry in found:
-        reached = "unpublished"
-        if entry["reached"] is not None:
-            reached = f"reached {entry['reached']:.4f}, {entry['seconds'] or 0:.0f} s, {entry['bytes'] / 1e6:.1f} MB"
-        line = f"{entry['family']:16} {entry['task']:12} {entry['model']:22} floor {entry['floor']:.2f}  {reached}"
-        click.echo(line)
+    found = entries(repository)
+    click.echo(json.dumps([asdict(entry) for entry in found], indent=2) if as_json else as_text(found))
+
+
+@main.command()
+@click.option("--repository", type=FOLDER, default=Path("model_repository"), show_default=True)
+@click.option("--docs", type=FOLDER, default=Path("docs"), show_default=True, help="Where models.md is to lie.")
+def describe(repository: Path, docs: Path) -> None:
+    """Write models.md: what each published model is for, how good it is, and pictures of what it answers."""
+    from exporters.models_page import writing
+
+    for file in writing.write(repository, docs):
+        click.echo(f"wrote {file}")
 
 
 @main.command()
@@ -132,7 +136,8 @@ def train(
     made = pipeline.export(family, options)
     for name, metric in made.metrics.items():
         baseline = f", {metric.baseline_name} {metric.baseline:.4f}" if metric.baseline is not None else ""
-        click.echo(f"{name}: {metric.value:.4f} on {metric.rows} rows (floor {metric.floor}{baseline})")
+        floor = "no floor" if metric.floor is None else f"floor {metric.floor}"
+        click.echo(f"{name}: {metric.value:.4f} on {metric.rows} rows ({floor}{baseline})")
     parity = made.parity
     differences = (
         f"{parity.max_abs_difference:.1e} from torch, {parity.batch_max_abs_difference:.1e} between batch sizes"

@@ -17,9 +17,10 @@ from torch import Generator, Tensor, nn
 from typing_extensions import TypeVar
 
 from exporters.data.splits import HeldOut, Splits
+from exporters.measures.measured import Measured
 from exporters.search_space import Space
 from serving import plugins
-from serving.repository.manifest import Licence, Metric
+from serving.repository.manifest import Licence
 from serving.tensors import Tensors
 
 FOLDER: Final = "exporters.families"
@@ -102,8 +103,10 @@ class Family(ABC, Generic[D]):
         """The network with the task's inputs and outputs, as it is exported."""
 
     @abstractmethod
-    def measure(self, predict: Predict, data: D) -> Mapping[str, Metric]:
-        """Metrics on the test rows, each beside a baseline where there is one. Floors are filled in by the pipeline."""
+    def measure(self, predict: Predict, data: D) -> Measured:
+        """Metrics on the test rows, each beside a baseline where there is one, and tables of what stands behind them.
+        Floors are filled in by the pipeline.
+        """
 
 
 class TrainedFamily(Family[Splits[Any]], Generic[S, T]):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
 
 from exporters import augmentation
-from exporters.classification import accuracy, batch_accuracy, logistic_accuracy, smooth_cross_entropy
+from exporters.classification import batch_accuracy, classification_measures, smooth_cross_entropy
 from exporters.data.fashion_mnist import CLASSES, SIDE, load_fashion_mnist
 from exporters.data.splits import Splits
 from exporters.family import Predict, TrainedFamily
 from exporters.layers import ProbabilitiesOut
-from serving.repository.manifest import Licence, Metric
+from exporters.measures.measured import Measured
+from serving.repository.manifest import Licence
 
 MEAN, SCALE = 72.9, 90.0  # of the training pixels
 PLACING = augmentation.Placing(degrees=4, shift=0.06, slant=0.03, scale=(0.92, 1.08), narrowing=(0.95, 1.05))
@@ -61,12 +61,5 @@ class FashionClassifier(TrainedFamily):
         pictures = augmentation.place(pictures, generator, PLACING)
         return ((pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1),)
 
-    def measure(self, predict: Predict, data: Splits) -> Mapping[str, Metric]:
-        return {
-            "accuracy": Metric(
-                value=accuracy(predict, data.test),
-                rows=len(data.test),
-                baseline=logistic_accuracy(data.train, data.test),
-                baseline_name="logistic regression on the pixels",
-            )
-        }
+    def measure(self, predict: Predict, data: Splits) -> Measured:
+        return classification_measures(predict, data, self.labels())

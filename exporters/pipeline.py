@@ -5,7 +5,7 @@ families/<family>        data, network, recipe, floors
     to_onnx.export       names and axes of the task's signature; normalisation and softmax inside
       compact.compact    families that ask for small files
         parity.compare   torch against the serving engine; a row alone against the same row in batches
-          family.measure metrics, of the graph as it will be served
+          family.measure metrics and tables, of the graph as it will be served
             runs.append  one line for the run, also when a floor is missed
               publish    floors, digests, one rename: <repository>/<model>/<n>
 """
@@ -21,6 +21,7 @@ from typing import Any, Final
 from exporters import compact, fitting, learning_curve, parity, provenance, publish, records, runs, to_onnx, training
 from exporters.family import Family, Recipe, TrainedFamily, find_family
 from exporters.graph_config import make_config
+from exporters.measures.measured import Measured
 from exporters.options import Options
 from serving import plugins, task
 from serving.repository.layout import SINGLE_GRAPH
@@ -61,7 +62,8 @@ def export(name: str, options: Options) -> Exported:
     expected = parity.torch_predict(work.network, signature)
     with parity.serve(graph, config) as served:
         agreement = parity.compare(expected, served, rows(test.inputs, 0, PARITY_ROWS), family.tolerance)
-        metrics = _with_floors(family.measure(served, work.data), work.floors)
+        measured = family.measure(served, work.data)
+    metrics = _with_floors(measured.metrics, work.floors)
 
     run = _describe(work, metrics) | {"seconds": round(time.perf_counter() - started_s, 1)}
     runs.append(options.runs, run)
@@ -71,7 +73,8 @@ def export(name: str, options: Options) -> Exported:
         publish.GOLDEN: publish.golden(golden_inputs, expected(golden_inputs)),
         "model.onnx": graph,
     }
-    folder = publish.publish(publish.Release(config, files, _manifest(work, metrics, agreement)), options.repository)
+    manifest = _manifest(work, Measured(metrics, measured.tables), agreement)
+    folder = publish.publish(publish.Release(config, files, manifest), options.repository)
     fitting.done(family, options)
     return Exported(folder, metrics, agreement, time.perf_counter() - started_s, len(graph))
 
@@ -123,7 +126,7 @@ def _side_files(work: _Work, run: Mapping[str, Any]) -> dict[str, bytes]:
     return files
 
 
-def _manifest(work: _Work, metrics: Mapping[str, Metric], agreement: Parity) -> Manifest:
+def _manifest(work: _Work, measured: Measured, agreement: Parity) -> Manifest:
     """The version's manifest, but for what only publishing knows: files and seed."""
     family = work.family
     return Manifest(
@@ -133,7 +136,8 @@ def _manifest(work: _Work, metrics: Mapping[str, Metric], agreement: Parity) -> 
         intended_use=(QUICK_NOTE if work.options.quick else "") + family.intended_use,
         labels=publish.LABELS if family.labels() else None,
         preprocessing=family.preprocessing,
-        metrics=metrics,
+        metrics=measured.metrics,
+        tables=measured.tables,
         parity=agreement,
         data=work.data.card,
         licence=family.licence(),

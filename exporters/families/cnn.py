@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
 
 from exporters import augmentation
-from exporters.classification import accuracy, batch_accuracy, logistic_accuracy, smooth_cross_entropy
+from exporters.classification import batch_accuracy, classification_measures, smooth_cross_entropy
 from exporters.data import fashion_mnist
 from exporters.data.digits import load_digits
 from exporters.data.splits import Splits
 from exporters.family import Predict, Recipe, TrainedFamily
 from exporters.fashion import MEAN, SCALE, FashionClassifier
 from exporters.layers import PixelsIn, ProbabilitiesOut
-from serving.repository.manifest import Licence, Metric
+from exporters.measures.measured import Measured
+from serving.repository.manifest import Licence
 
 SIDE = 32  # pixels
 CLASSES = 10
@@ -106,15 +106,8 @@ class DigitsCnn(TrainedFamily):
         pictures = augmentation.invert(pictures, generator, share=0.5)
         return ((pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1),)
 
-    def measure(self, predict: Predict, data: Splits) -> Mapping[str, Metric]:
-        return {
-            "accuracy": Metric(
-                value=accuracy(predict, data.test),
-                rows=len(data.test),
-                baseline=logistic_accuracy(data.train, data.test),
-                baseline_name="logistic regression on the pixels",
-            )
-        }
+    def measure(self, predict: Predict, data: Splits) -> Measured:
+        return classification_measures(predict, data, self.labels())
 
 
 class Cnn(FashionClassifier):

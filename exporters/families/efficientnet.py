@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +13,7 @@ from exporters.data.splits import HeldOut
 from exporters.efficientnet_lite import ATTRIBUTION, load_published, provenance
 from exporters.family import Family, Predict
 from exporters.layers import ProbabilitiesOut
+from exporters.measures.measured import Measured
 from exporters.provenance import package_version
 from serving.repository.manifest import Licence, Metric
 from serving.tasks.classify import PROBABILITIES
@@ -58,15 +58,12 @@ class EfficientNet(Family[HeldOut]):
     def served(self, network: nn.Module) -> nn.Module:
         return ProbabilitiesOut(network)
 
-    def measure(self, predict: Predict, data: HeldOut) -> Mapping[str, Metric]:
+    def measure(self, predict: Predict, data: HeldOut) -> Measured:
         best = predict(data.test.inputs)[PROBABILITIES].argmax(axis=1)
         right = data.test.targets[np.arange(len(best)), best]
         baseline = data.test.targets.mean()
-        return {
-            "top_1_on_sample_photos": Metric(
-                value=float(right.mean()), rows=len(right), baseline=float(baseline), baseline_name="guessing"
-            )
-        }
+        metric = Metric(value=float(right.mean()), rows=len(right), baseline=float(baseline), baseline_name="guessing")
+        return Measured({"top_1_on_sample_photos": metric})
 
 
 PLUGIN = EfficientNet

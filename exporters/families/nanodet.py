@@ -6,7 +6,6 @@ likelihood of each of eleven distances to a side: https://arxiv.org/abs/2006.043
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar, Final
 
 import numpy as np
@@ -19,6 +18,7 @@ from exporters.data.limits import limits
 from exporters.data.photo_boxes import load_photo_boxes
 from exporters.data.splits import HeldOut, Rows
 from exporters.family import Family, Predict
+from exporters.measures.measured import Measured
 from exporters.nms import Limits, suppress
 from exporters.tfjs.network import load
 from serving.picture_task import PIXELS
@@ -143,15 +143,16 @@ class NanoDetCoco(Family[HeldOut]):
     def served(self, network: nn.Module) -> nn.Module:
         return DetectionsOut(network)
 
-    def measure(self, predict: Predict, data: HeldOut) -> Mapping[str, Metric]:
+    def measure(self, predict: Predict, data: HeldOut) -> Measured:
         rows = len(data.test)
         found = predict({PIXELS: data.test.inputs[PIXELS], **_same_limits(rows)})
         hits = [is_found(found, row, data.test.targets[row]) for row in range(rows)]
         more = int(found["count"].sum()) - sum(hits)
-        return {
+        metrics = {
             "objects_found": Metric(value=sum(hits) / rows, rows=rows),
             "further_boxes_per_photo": Metric(value=more / rows, rows=rows, higher_is_better=False),
         }
+        return Measured(metrics)
 
 
 def is_found(found: Tensors, row: int, target: Array) -> bool:

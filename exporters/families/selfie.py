@@ -5,7 +5,6 @@ Source: https://github.com/google-ai-edge/mediapipe/blob/master/docs/solutions/s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from exporters.data.photo_boxes import ASTRONAUT, CAMERA
 from exporters.data.photos import Photo, card, read_photos
 from exporters.data.splits import HeldOut, Rows
 from exporters.family import Family, Predict
+from exporters.measures.measured import Measured
 from exporters.tfjs.network import load
 from serving.picture_task import PIXELS
 from serving.repository.digests import digest_file
@@ -130,15 +130,16 @@ class SelfieSegmentation(Family[HeldOut]):
     def served(self, network: nn.Module) -> nn.Module:
         return PersonOut(network)
 
-    def measure(self, predict: Predict, data: HeldOut) -> Mapping[str, Metric]:
+    def measure(self, predict: Predict, data: HeldOut) -> Measured:
         maps = predict(data.test.inputs)["class_map"]
         coverage = (maps == PERSON_CLASS).mean(axis=(1, 2))
         right = [mark for one, posed in zip(maps, POSED, strict=True) for mark in points_right(one, posed)]
         errors = np.abs(coverage - data.test.targets)
-        return {
+        metrics = {
             "points_right": Metric(value=float(np.mean(right)), rows=len(right)),
             "coverage_error": Metric(value=float(errors.max()), rows=len(maps), higher_is_better=False),
         }
+        return Measured(metrics)
 
 
 def points_right(class_map: Array, posed: Posed) -> list[bool]:

@@ -6,20 +6,20 @@ layer alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar, Self
 
 import torch
 from torch import Generator, Tensor, nn
 
 from exporters import augmentation
-from exporters.classification import accuracy, batch_accuracy, logistic_accuracy, smooth_cross_entropy
+from exporters.classification import batch_accuracy, classification_measures, smooth_cross_entropy
 from exporters.data.emoji_kinds import KINDS, load_emoji_kinds
 from exporters.data.splits import Splits
 from exporters.efficientnet_lite import ATTRIBUTION, FEATURES, EfficientNetLite0, load_published, provenance
 from exporters.family import Predict, Recipe, TrainedFamily
 from exporters.layers import ProbabilitiesOut
-from serving.repository.manifest import Licence, Metric
+from exporters.measures.measured import Measured
+from serving.repository.manifest import Licence
 
 SIDE = 128  # pixels
 PLACING = augmentation.Placing(degrees=10, shift=0.05, slant=0.05, scale=(0.9, 1.1), narrowing=(0.95, 1.05))
@@ -105,15 +105,8 @@ class Transfer(TrainedFamily):
         pictures = augmentation.contrast(pictures, generator, least=0.7)
         return ((pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1),)
 
-    def measure(self, predict: Predict, data: Splits) -> Mapping[str, Metric]:
-        return {
-            "accuracy": Metric(
-                value=accuracy(predict, data.test),
-                rows=len(data.test),
-                baseline=logistic_accuracy(data.train, data.test),
-                baseline_name="logistic regression on the pixels",
-            )
-        }
+    def measure(self, predict: Predict, data: Splits) -> Measured:
+        return classification_measures(predict, data, self.labels())
 
 
 class FeatureTransfer(Transfer):

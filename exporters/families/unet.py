@@ -5,7 +5,6 @@ Source: O. Ronneberger, P. Fischer, T. Brox, https://arxiv.org/abs/1505.04597
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
 from typing import ClassVar
 
@@ -19,7 +18,10 @@ from exporters.data.scene_rows import load_scenes, small_class_map
 from exporters.data.splits import Splits
 from exporters.family import Predict, Recipe, TrainedFamily
 from exporters.layers import PixelsIn
-from serving.repository.manifest import Licence, Metric
+from exporters.measures.measured import Measured
+from exporters.segmentation import segmentation_measures
+from serving.picture_task import PIXELS
+from serving.repository.manifest import Licence
 
 SIDE = 128  # pixels
 CLASSES = 1 + len(NAMES)
@@ -133,8 +135,8 @@ class Unet(TrainedFamily):
         pictures = augmentation.noise(pictures, generator, deviation=0.04)
         return ((pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1),)
 
-    def measure(self, predict: Predict, data: Splits) -> Mapping[str, Metric]:
-        return {}
+    def measure(self, predict: Predict, data: Splits) -> Measured:
+        return segmentation_measures(predict, data.test.inputs[PIXELS], data.test.targets, self.labels())
 
 
 def soft_dice(probabilities: Tensor, targets: Tensor) -> Tensor:

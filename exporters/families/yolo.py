@@ -6,7 +6,6 @@ https://arxiv.org/abs/1612.08242 (several boxes a cell, each from a prior size)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -18,10 +17,13 @@ from exporters.data.emoji import NAMES
 from exporters.data.limits import with_limits
 from exporters.data.scene_rows import load_scenes, padded_boxes
 from exporters.data.splits import Splits
+from exporters.detection import detection_measures, padded_truth
 from exporters.family import Predict, Recipe, TrainedFamily
 from exporters.layers import PixelsIn
+from exporters.measures.measured import Measured
 from exporters.nms import Limits, suppress
-from serving.repository.manifest import Licence, Metric
+from serving.picture_task import PIXELS
+from serving.repository.manifest import Licence
 
 SIDE = 128  # pixels
 STRIDE = 16  # pixels of a cell
@@ -165,8 +167,9 @@ class Yolo(TrainedFamily):
         pictures = augmentation.noise(pictures, generator, deviation=0.04)
         return ((pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1), *inputs[1:])
 
-    def measure(self, predict: Predict, data: Splits) -> Mapping[str, Metric]:
-        return {}
+    def measure(self, predict: Predict, data: Splits) -> Measured:
+        truth = padded_truth(data.test.targets)
+        return detection_measures(predict, data.test.inputs[PIXELS], truth, self.labels())
 
 
 def responsible(targets: Tensor, *, reach: float) -> tuple[tuple[Tensor, ...], Tensor]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from serving.errors import RepositoryInvalid
 
@@ -24,6 +24,24 @@ class Metric(_Part):
     baseline: float | None = None
     baseline_name: str | None = None
     higher_is_better: bool = True
+
+
+Text = Annotated[str, Field(max_length=200)]
+
+
+class Table(_Part):
+    """Figures by class or by bin, a row for each; null where one is not defined."""
+
+    columns: tuple[Text, ...] = Field(min_length=1, max_length=64)
+    rows: tuple[tuple[Text | int | FiniteFloat | None, ...], ...] = Field(max_length=1000)
+
+    @model_validator(mode="after")
+    def _check_rows(self) -> Self:
+        wanted = len(self.columns)
+        for i, row in enumerate(self.rows):
+            if len(row) != wanted:
+                raise ValueError(f"expected {wanted} cells in row {i}, one for each column; found {len(row)}")
+        return self
 
 
 class Parity(_Part):
@@ -67,7 +85,7 @@ class Manifest(_Part):
 
     `graphs` maps the role that the task knows a graph by to its Triton model name; empty for a model of one graph,
     whose role is `model`. `preprocessing` is the task's own business: the task checks it when it is bound.
-    `seed`: a model with no state yet starts here.
+    `seed`: a model with no state yet starts here. `tables`: what stands behind the metrics.
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
@@ -80,6 +98,7 @@ class Manifest(_Part):
     labels: str | None = None
     preprocessing: Mapping[str, Any] = {}
     metrics: Mapping[str, Metric] = {}
+    tables: Mapping[str, Table] = Field(default={}, max_length=8)
     parity: Parity | None = None
     data: Data | None = None
     licence: Licence

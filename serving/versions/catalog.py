@@ -29,7 +29,7 @@ class Shadow(BaseModel):
 class ModelState(BaseModel):
     """One model. unloaded: by an operator's order, so that nothing answers.
 
-    `card` is its live version's: metrics, data, licence, digests; None for a plain Triton model.
+    `card` is its live version's: metrics and tables, data, licence, digests; None for a plain Triton model.
     """
 
     name: str
@@ -46,6 +46,14 @@ class ModelState(BaseModel):
 
 class ModelList(BaseModel):
     models: list[ModelState]
+
+    def without_tables(self) -> ModelList:
+        """As lists are shown: cards without what takes a row for each class."""
+        return ModelList(models=[model.model_copy(update={"card": _brief(model.card)}) for model in self.models])
+
+
+def _brief(card: dict[str, Any] | None) -> dict[str, Any] | None:
+    return {name: part for name, part in card.items() if name != "tables"} if card else card
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,5 +116,5 @@ def task_of(model: Model) -> str | None:
 def _card(version: Version) -> dict[str, Any] | None:
     if version.manifest is None:
         return None
-    shown = {"family", "created", "intended_use", "metrics", "parity", "data", "licence", "code", "files"}
+    shown = {"family", "created", "intended_use", "metrics", "tables", "parity", "data", "licence", "code", "files"}
     return version.manifest.model_dump(mode="json", include=shown, exclude_none=True)

@@ -79,7 +79,17 @@ def test_the_list_shows_what_was_reached(quick):
     folder, _ = quick
     result = CliRunner().invoke(main, ["list", "--json", "--repository", str(folder / "models")])
     by_family = {entry["family"]: entry for entry in json.loads(result.output)}
-    assert list(by_family["cnn"]) == ["family", "task", "model", "floor", "reached", "seconds", "bytes"]
+    assert list(by_family["cnn"]) == [
+        "family",
+        "task",
+        "model",
+        "floor",
+        "reached",
+        "seconds",
+        "bytes",
+        "metric",
+        "higher_is_better",
+    ]
     assert by_family["cnn"]["reached"] > 0.8
     assert by_family["cnn"]["bytes"] > 100_000
     assert by_family["efficientnet"]["reached"] is None

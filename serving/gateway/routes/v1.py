@@ -63,7 +63,7 @@ def models_router(models: Callable[[], ModelList]) -> APIRouter:
 
     @router.get("/models", summary="What models there are, and which versions are live", openapi_extra=needs("predict"))
     async def list_models() -> ModelList:
-        return models()
+        return models().without_tables()
 
     @router.get(
         "/models/{model}",

@@ -111,3 +111,38 @@ def test_a_file_that_differs_is_named(folder, change, file, expected):
     assert caught.value.file == f"colours/1/{file}"
     assert expected in caught.value.expected
     assert "Publish" in caught.value.remedy
+
+
+TABLE = {"columns": ["class", "ap", "boxes"], "rows": [["cat", 0.5, 3], ["7", None, 0]]}
+
+
+def test_tables_are_written_and_read_again(tmp_path):
+    manifest = Manifest.model_validate({**SOUND, "tables": {"per_class": TABLE}})
+    write_manifest(tmp_path / "manifest.json", manifest)
+    assert json.loads((tmp_path / "manifest.json").read_text())["tables"]["per_class"] == TABLE
+    read = read_manifest(tmp_path / "manifest.json", "m")
+    assert read.tables["per_class"].rows == (("cat", 0.5, 3), ("7", None, 0))
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (TABLE | {"rows": [["cat", 0.5]]}, "expected 3 cells in row 0, one for each column; found 2"),
+        (TABLE | {"rows": [["cat", 0.5, 3]] * 1001}, "at most 1000"),
+        (TABLE | {"columns": []}, "at least 1"),
+        (TABLE | {"columns": ["x"] * 65}, "at most 64"),
+        (TABLE | {"rows": [["x" * 201, 0.5, 3]]}, "at most 200"),
+    ],
+    ids=["a short row", "many rows", "no columns", "many columns", "long text"],
+)
+def test_tables_are_bounded(tmp_path, table, words):
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({**SOUND, "tables": {"per_class": table}}))
+    with pytest.raises(RepositoryInvalid, match=words) as caught:
+        read_manifest(path, "m/1/manifest.json")
+    assert caught.value.field.startswith("tables.per_class")
+
+
+def test_there_are_few_tables():
+    with pytest.raises(ValueError, match="at most 8"):
+        Manifest.model_validate({**SOUND, "tables": {f"t{i}": TABLE for i in range(9)}})
