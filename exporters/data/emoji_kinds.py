@@ -26,7 +26,7 @@ KINDS: Final[Mapping[str, tuple[range, ...]]] = {
     "vehicle": (range(0x1F681, 0x1F6A4), range(0x1F6F3, 0x1F6FD)),
     "building": (range(0x1F3D7, 0x1F3DC), range(0x1F3DF, 0x1F3E6), range(0x1F3E8, 0x1F3F1)),
     "clothing": (range(0x1F451, 0x1F463), range(0x1F97B, 0x1F980), range(0x1F9E2, 0x1F9E7)),
-    "plant": (range(0x1F331, 0x1F336), range(0x1F337, 0x1F345), range(0x1F33A, 0x1F33D)),
+    "plant": (range(0x1F331, 0x1F336), range(0x1F337, 0x1F345)),
 }
 MOST: Final = 50  # drawings of a kind
 SHARES: Final = {"test": 0.3, "validation": 0.15}

@@ -193,7 +193,7 @@ def test_committed_versions_give_their_golden_rows(committed, model):
 def test_the_committed_efficientnet_answers_as_the_original_weights_do(committed):
     version = committed.models["efficientnet-lite0"].versions[1]
     family = EfficientNet()
-    photos = family.data().test
+    photos = family.data(quick=False).test
     with torch.no_grad():
         expected = family.served(family.network())(torch.from_numpy(photos.inputs[PIXELS])).numpy()
     with _serve(version) as served:
@@ -208,7 +208,7 @@ def test_training_rows_are_what_the_task_makes_of_the_same_file(committed):
     from exporters.provenance import package_file
 
     task = Classify(committed.models["efficientnet-lite0"].versions[1])
-    rows = EfficientNet().data().test.inputs[PIXELS]
+    rows = EfficientNet().data(quick=False).test.inputs[PIXELS]
     for row, photo in zip(rows, PHOTOS, strict=True):
         request = Request(package_file(*photo.path).read_bytes(), ClassifyParameters())
         np.testing.assert_array_equal(task.encode(request)[PIXELS][0], row)

@@ -16,10 +16,10 @@ from exporters.errors import PackageMissing
 GREY = {"resize": None, "size": 28, "resample": "bilinear", "channels": 1}
 
 
-def write_set(folder, pictures, targets):
+def write_set(folder, held_out, targets):
     place = folder / "debian" / fashion_mnist.FOLDER
     place.mkdir(parents=True)
-    for stem in ("train", "t10k"):
+    for stem, pictures in (("train", 255 - held_out), ("t10k", held_out)):
         images = struct.pack(">BBBBIII", 0, 0, 8, 3, *pictures.shape) + pictures.tobytes()
         labels = struct.pack(">BBBBI", 0, 0, 8, 1, len(targets)) + targets.tobytes()
         (place / f"{stem}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from exporters.data.digits import load_digits, split
-from exporters.families.cnn import Cnn
+from exporters.families.cnn import DigitsCnn
 from serving.picture_task import PIXELS
 
 
 @pytest.fixture(scope="module")
 def digits():
-    return load_digits(Cnn.preprocessing)
+    return load_digits(DigitsCnn.preprocessing)
 
 
 def test_no_picture_is_in_two_parts(digits):
@@ -37,7 +37,7 @@ def test_equal_pictures_stay_together():
 
 
 def test_the_split_is_the_same_each_time(digits):
-    again = load_digits(Cnn.preprocessing)
+    again = load_digits(DigitsCnn.preprocessing)
     assert again.card == digits.card
     np.testing.assert_array_equal(again.test.inputs[PIXELS], digits.test.inputs[PIXELS])
 

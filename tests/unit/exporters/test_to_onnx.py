@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from exporters.families.cnn import DigitsNetwork
+from exporters.families.cnn import DigitsCnn
 from exporters.layers import ProbabilitiesOut
 from exporters.to_onnx import export
 from serving.picture_task import PIXELS
@@ -20,7 +20,7 @@ SIGNATURE = Classify.signatures["model"]
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    return ProbabilitiesOut(DigitsNetwork()).eval()
+    return ProbabilitiesOut(DigitsCnn().network()).eval()
 
 
 @pytest.fixture(scope="module")

@@ -163,8 +163,10 @@ def test_to_the_square_and_back_again(width, height, form, box):
 @given(width=st.integers(1, 4000), height=st.integers(1, 4000), size=st.sampled_from([32, 128, 416]))
 def test_a_letterboxed_picture_is_whole_in_the_middle_and_keeps_its_shape(width, height, size):
     frame = ImagePreprocessing(resize=None, size=size, letterbox=True).frame(width, height)
-    assert frame.left <= 0 <= frame.width <= frame.right
-    assert frame.top <= 0 <= frame.height <= frame.bottom
+    assert frame.left <= 0
+    assert frame.top <= 0
+    assert frame.right >= width - 1e-6
+    assert frame.bottom >= height - 1e-6
     x, y = frame.to_square(np.array([0, width]), np.array([0, height]), (size, size))
     assert max(x[1] - x[0], y[1] - y[0]) == pytest.approx(size)
     assert abs(x[0] - (size - x[1])) <= 1 + 1e-6
