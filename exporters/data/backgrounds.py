@@ -18,6 +18,7 @@ from serving.tensors import Array
 if TYPE_CHECKING:
     import PIL.Image
 
+# Those of the test are published with golden rows: NASA, public domain, and CC0.
 PHOTOS: Final[Mapping[str, tuple[str, ...]]] = {
     "train": (
         "astronaut.png",
@@ -30,7 +31,7 @@ PHOTOS: Final[Mapping[str, tuple[str, ...]]] = {
         "coins.png",
     ),
     "validation": ("chelsea.png", "gravel.png"),
-    "test": ("motorcycle_left.png", "hubble_deep_field.jpg", "moon.png", "cell.png"),
+    "test": ("retina.jpg", "hubble_deep_field.jpg", "moon.png", "cell.png"),
 }  # fmt: skip
 
 
