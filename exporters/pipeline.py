@@ -63,7 +63,7 @@ def export(name: str, options: Options) -> Exported:
     with parity.serve(graph, config) as served:
         agreement = parity.compare(expected, served, rows(test.inputs, 0, PARITY_ROWS), family.tolerance)
         measured = family.measure(served, work.data)
-    metrics = _with_floors(measured.metrics, work.floors)
+    metrics = _beside_rival(work, signature, _with_floors(measured.metrics, work.floors))
 
     run = _describe(work, metrics) | {"seconds": round(time.perf_counter() - started_s, 1)}
     runs.append(options.runs, run)
@@ -109,6 +109,21 @@ def _with_floors(metrics: Mapping[str, Metric], floors: Mapping[str, float]) -> 
     """KeyError for a floor under a metric that the family does not measure."""
     floored = {name: metrics[name].model_copy(update={"floor": floor}) for name, floor in floors.items()}
     return {**metrics, **floored}
+
+
+def _beside_rival(work: _Work, signature: Signature, metrics: dict[str, Metric]) -> dict[str, Metric]:
+    """The headline metric beside that of the family's rival, trained on the same rows, which a full run must beat."""
+    family, options = work.family, work.options
+    if not isinstance(family, TrainedFamily) or family.rival is None:
+        return metrics
+    rival: TrainedFamily[Any, Any] = family.rival()
+    trained = training.train(rival, work.data, rival.quick_recipe if options.quick else rival.recipe, options.seed)
+    predict = parity.torch_predict(rival.served(trained.network), signature)
+    headline, floor = next(iter(work.floors.items()))
+    reached = rival.measure(predict, work.data).metrics[headline].value
+    beside = {"baseline": reached, "baseline_name": f"{rival.model}, on the same rows"}
+    beaten = {} if options.quick else {"floor": max(floor, reached)}
+    return metrics | {headline: metrics[headline].model_copy(update=beside | beaten)}
 
 
 def _describe(work: _Work, metrics: Mapping[str, Metric]) -> dict[str, Any]:
