@@ -53,7 +53,7 @@ def test_nanodet_scores_as_the_original_graph_does(detect):
     assert found["class_ids"][:, 0].tolist() == data.test.targets[:, 0].tolist() == [0, 41, 0, 3]
     overlaps = [nanodet.overlap(found["boxes"][row, :1], data.test.targets[row, 1:])[0] for row in range(4)]
     assert min(overlaps) >= 0.98
-    metrics = NanoDetCoco().measure(detect, data)
+    metrics = NanoDetCoco().measure(detect, data).metrics
     assert metrics["objects_found"].value == 1
     assert metrics["further_boxes_per_photo"].value == 0.25  # a car behind the camera man
 
@@ -78,7 +78,7 @@ def test_boxes_stay_inside_and_each_row_has_its_own_limits(detect):
 def test_selfie_covers_what_the_original_graph_covers(segment):
     data = SelfieSegmentation().data(quick=False)
     found = segment(data.test.inputs)
-    metrics = SelfieSegmentation().measure(segment, data)
+    metrics = SelfieSegmentation().measure(segment, data).metrics
     assert metrics["points_right"].value == 1
     assert metrics["coverage_error"].value <= 0.001
     assert set(np.unique(found["class_map"])) == {0, 1}
