@@ -14,6 +14,7 @@ import pytest
 import tiny
 from browser_rig import chromium, opened
 from http_rig import gateway_process, picture
+from picture_rig import SPOT, spotted
 
 from serving.keys import KeyFile
 
@@ -328,3 +329,37 @@ def test_everything_can_be_reached_by_keyboard_and_has_a_name(shown):
         shown.page.keyboard.press("Tab")
         reached.add(shown.run("document.activeElement.id || document.activeElement.name"))
     assert {"task", "model", "parameter-top_k", "send", "copy", "choose-other"} <= reached
+
+
+# Detect and segment
+
+
+@pytest.fixture(scope="module")
+def finding(tmp_path_factory):
+    """A gateway whose models find what is dark."""
+    folder = tmp_path_factory.mktemp("finding")
+    tiny.add_dark(folder / "repository", "detect", letterbox=True)
+    tiny.add_dark(folder / "repository", "segment", labels=("background", "ink"), letterbox=True)
+    with gateway_process(folder / "repository", folder / "state") as process:
+        yield process
+
+
+def test_what_is_found_is_drawn_where_it_is(browser, finding):
+    """A photo that is stored turned: the page shows it upright, and the server's boxes and masks lie on its spot."""
+    with opened(browser, finding.url) as shown:
+        shown.page.locator("#tasks label", has_text="detect").click()
+        shown.choose("turned.png", spotted(orientation=6))
+        assert shown.labels == ["ink", "shade"]
+        frame, box = (shown.page.locator(name).first.bounding_box() for name in ("#picture", "#boxes > *"))
+        scale = frame["width"] / 96
+        found = [(box["x"] - frame["x"]) / scale, (box["y"] - frame["y"]) / scale]
+        found += [found[0] + box["width"] / scale, found[1] + box["height"] / scale]
+        assert found == pytest.approx(SPOT, abs=5)
+        shown.page.locator("#tasks label", has_text="segment").click()
+        shown.page.wait_for_selector(".who:has-text('segment')")
+        shown.answered()
+        row = "[...document.querySelector('#masks').getContext('2d').getImageData(0, 35, 96, 1).data]"
+        opacity = shown.run(row)[3::4]
+        assert opacity[45] > 0
+        assert opacity[5] == 0
+        assert not shown.complaints

@@ -27,8 +27,10 @@ from serving.repository.digests import verify
 from serving.repository.layout import scan
 from serving.task import Request
 from serving.tasks.classify import PROBABILITIES, Classify, ClassifyParameters
+from serving.vetting.golden import difference, read_golden
 
-COMMITTED = ("digits-cnn", "efficientnet-lite0")
+REPOSITORY = Path(__file__).parents[2] / "model_repository"
+COMMITTED = tuple(scan(REPOSITORY).models)
 
 
 @pytest.fixture(scope="module")
@@ -184,10 +186,10 @@ def test_committed_versions_are_as_their_manifests_say(committed, model):
 @pytest.mark.parametrize("model", COMMITTED)
 def test_committed_versions_give_their_golden_rows(committed, model):
     version = committed.models[model].versions[1]
-    with np.load(version.folder / "golden.npz") as golden, _serve(version) as served:
-        outputs = served({PIXELS: golden[f"input.{PIXELS}"]})
-        difference = np.abs(outputs[PROBABILITIES] - golden[f"output.{PROBABILITIES}"]).max()
-    assert difference <= version.manifest.parity.tolerance
+    golden = read_golden(version.folder, version.name)
+    with _serve(version) as served:
+        found = served(golden.inputs)
+    assert difference(found, golden.outputs, version.name) <= version.manifest.parity.tolerance
 
 
 def test_the_committed_efficientnet_answers_as_the_original_weights_do(committed):
