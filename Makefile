@@ -13,6 +13,7 @@ USERS ?= 8
 SECONDS ?= 20
 BENCH ?=
 REPOSITORY ?= model_repository
+MODELS ?= digits-cnn efficientnet nanodet selfie cnn alexnet resnet vit transfer unet yolo
 TRITON_HTTP_PORT ?= 8000
 TRITON_GRPC_PORT ?= 8001
 TRITON_METRICS_PORT ?= 8002
@@ -50,7 +51,7 @@ serve: .venv/.serve ## start on http://127.0.0.1:8080 with the models in model_r
 test: .venv/.dev ## the whole test suite
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(LESS_COVERED)
 
-test-promises: .venv/.dev ## what users may rely on: overload, switches, faults, kills; ten minutes
+test-promises: .venv/.dev ## what users may rely on: overload, switches, faults, kills, each family trained; half an hour
 	@$(BIN)/python -m pytest tests/promises -s
 
 lint: .venv/.dev ## ruff, mypy strict, import rules
@@ -73,10 +74,7 @@ data: ## fetch the data sets and weights that no Python package carries into .da
 	@exporters/data/fetch.sh .data
 
 models: .venv/.dev data ## train and publish the committed models anew, into build/model_repository
-	@$(BIN)/exporters train cnn --repository build/model_repository
-	@$(BIN)/exporters train efficientnet --repository build/model_repository
-	@$(BIN)/exporters train nanodet --repository build/model_repository
-	@$(BIN)/exporters train selfie --repository build/model_repository
+	@for model in $(MODELS); do $(BIN)/exporters train $$model --repository build/model_repository || exit 1; done
 
 models-page: .venv/.dev ## write docs/models.md and its pictures from the committed models
 	@$(BIN)/exporters describe
