@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from exporters.data.splits import Rows, Splits
-from exporters.family import Predict
+from exporters.family import Predict, TrainedFamily
+from exporters.layers import ProbabilitiesOut
 from exporters.measures import calibration, classes
 from exporters.measures.measured import PER_CLASS, Measured
 from serving.picture_task import PIXELS
@@ -21,6 +22,25 @@ from serving.tensors import Array
 MOST_FREQUENT: Final = "always the most frequent class"
 SHARES: Final = "always the classes' shares of the training rows"
 FEW_CLASSES: Final = 16  # for which a confusion matrix can still be read
+
+
+class Classifier(TrainedFamily):
+    """A family whose network gives scores float32 [N, classes]."""
+
+    task = "classify"
+    score_name = "accuracy"
+
+    def served(self, network: nn.Module) -> nn.Module:
+        return ProbabilitiesOut(network)
+
+    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return smooth_cross_entropy(scores, targets)
+
+    def score(self, scores: Tensor, targets: Tensor) -> Tensor:
+        return batch_accuracy(scores, targets)
+
+    def measure(self, predict: Predict, data: Splits) -> Measured:
+        return classification_measures(predict, data, self.labels())
 
 
 def smooth_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:

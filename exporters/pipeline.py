@@ -65,7 +65,8 @@ def export(name: str, options: Options) -> Exported:
         measured = family.measure(served, work.data)
     metrics = _beside_rival(work, signature, _with_floors(measured.metrics, work.floors))
 
-    run = _describe(work, metrics) | {"seconds": round(time.perf_counter() - started_s, 1)}
+    earlier_s = work.trained.earlier_s if work.trained else 0.0
+    run = _describe(work, metrics) | {"seconds": round(earlier_s + time.perf_counter() - started_s, 1)}
     runs.append(options.runs, run)
 
     golden_inputs = rows(test.inputs, 0, family.golden_rows)

@@ -58,7 +58,7 @@ class AlexNet(FashionClassifier):
     model = "alexnet"
     floors: ClassVar = {"accuracy": 0.90}
     recipe = Recipe(
-        epochs=14, batch_size=128, optimizer="sgd", learning_rate=0.03, warm_up=0.1, weight_decay=5e-4, patience=14
+        epochs=10, batch_size=128, optimizer="sgd", learning_rate=0.03, warm_up=0.1, weight_decay=5e-4, patience=10
     )
     quick_recipe = Recipe(epochs=4, batch_size=32, optimizer="sgd", learning_rate=0.01, warm_up=0.1, patience=4)
     quick_floors: ClassVar = {"accuracy": 0.5}

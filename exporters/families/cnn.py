@@ -8,14 +8,13 @@ import torch
 from torch import Generator, Tensor, nn
 
 from exporters import augmentation
-from exporters.classification import batch_accuracy, classification_measures, smooth_cross_entropy
+from exporters.classification import Classifier
 from exporters.data import fashion_mnist
 from exporters.data.digits import load_digits
 from exporters.data.splits import Splits
-from exporters.family import Predict, Recipe, TrainedFamily
+from exporters.family import Recipe
 from exporters.fashion import MEAN, SCALE, FashionClassifier
-from exporters.layers import PixelsIn, ProbabilitiesOut
-from exporters.measures.measured import Measured
+from exporters.layers import PixelsIn
 from serving.repository.manifest import Licence
 
 SIDE = 32  # pixels
@@ -49,15 +48,13 @@ class Network(nn.Sequential):
         )
 
 
-class DigitsCnn(TrainedFamily):
+class DigitsCnn(Classifier):
     """Digits 0 to 9, one to a picture, light on dark or dark on light."""
 
     model = "digits-cnn"
-    task = "classify"
     intended_use = "Name the one handwritten digit that fills most of a picture. Not for photos of anything else."
     preprocessing: ClassVar = {"resize": SIDE, "size": SIDE, "resample": "bilinear", "channels": 1}
     tolerance = 1e-5
-    score_name = "accuracy"
     floors: ClassVar = {"accuracy": 0.97}
     recipe = Recipe(
         epochs=60,
@@ -87,15 +84,6 @@ class DigitsCnn(TrainedFamily):
         # The mean: so that a negative picture is a negated input.
         return Network(PixelsIn(mean=127.5, scale=127.5), SIDE, width=16, dropout=0.4)
 
-    def served(self, network: nn.Module) -> nn.Module:
-        return ProbabilitiesOut(network)
-
-    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
-        return smooth_cross_entropy(scores, targets)
-
-    def score(self, scores: Tensor, targets: Tensor) -> Tensor:
-        return batch_accuracy(scores, targets)
-
     def augment(self, inputs: tuple[Tensor, ...], generator: Generator) -> tuple[Tensor, ...]:
         """Training rows fill their frame and are soft; callers' digits have margins, sharp strokes, either polarity."""
         pictures = inputs[0].permute(0, 3, 1, 2).float() / 255
@@ -105,9 +93,6 @@ class DigitsCnn(TrainedFamily):
         pictures = augmentation.noise(pictures, generator, deviation=0.08)
         pictures = augmentation.invert(pictures, generator, share=0.5)
         return ((pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1),)
-
-    def measure(self, predict: Predict, data: Splits) -> Measured:
-        return classification_measures(predict, data, self.labels())
 
 
 class Cnn(FashionClassifier):

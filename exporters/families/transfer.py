@@ -12,13 +12,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from exporters import augmentation
-from exporters.classification import batch_accuracy, classification_measures, smooth_cross_entropy
+from exporters.classification import Classifier
 from exporters.data.emoji_kinds import KINDS, load_emoji_kinds
 from exporters.data.splits import Splits
 from exporters.efficientnet_lite import ATTRIBUTION, FEATURES, EfficientNetLite0, load_published, provenance
-from exporters.family import Predict, Recipe, TrainedFamily
-from exporters.layers import ProbabilitiesOut
-from exporters.measures.measured import Measured
+from exporters.family import Recipe
 from serving.repository.manifest import Licence
 
 SIDE = 128  # pixels
@@ -48,11 +46,10 @@ class Network(nn.Module):
         return self
 
 
-class Transfer(TrainedFamily):
+class Transfer(Classifier):
     """Fine-tuning: seven kinds of emoji, of which it has seen other drawings."""
 
     model = "transfer"
-    task = "classify"
     intended_use = (
         "Tell of which of seven kinds the one emoji on a picture is, also one that it has not seen. Shows how little "
         "data a pretrained network needs; not for photos."
@@ -88,15 +85,6 @@ class Transfer(TrainedFamily):
     def network(self) -> nn.Module:
         return Network(load_published(), frozen=False)
 
-    def served(self, network: nn.Module) -> nn.Module:
-        return ProbabilitiesOut(network)
-
-    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
-        return smooth_cross_entropy(scores, targets)
-
-    def score(self, scores: Tensor, targets: Tensor) -> Tensor:
-        return batch_accuracy(scores, targets)
-
     def augment(self, inputs: tuple[Tensor, ...], generator: Generator) -> tuple[Tensor, ...]:
         """Either way round, a little elsewhere, in other light."""
         pictures = inputs[0].permute(0, 3, 1, 2).float() / 255
@@ -104,9 +92,6 @@ class Transfer(TrainedFamily):
         pictures = augmentation.place(pictures, generator, PLACING)
         pictures = augmentation.contrast(pictures, generator, least=0.7)
         return ((pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1),)
-
-    def measure(self, predict: Predict, data: Splits) -> Measured:
-        return classification_measures(predict, data, self.labels())
 
 
 class FeatureTransfer(Transfer):

@@ -9,21 +9,19 @@ from itertools import pairwise
 from typing import ClassVar
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
-from exporters import augmentation
 from exporters.data.emoji import NAMES
 from exporters.data.scene_rows import load_scenes, small_class_map
 from exporters.data.splits import Splits
-from exporters.family import Predict, Recipe, TrainedFamily
+from exporters.family import Predict, Recipe
 from exporters.layers import PixelsIn
 from exporters.measures.measured import Measured
+from exporters.scene_family import SIDE, SceneFamily
 from exporters.segmentation import segmentation_measures
 from serving.picture_task import PIXELS
-from serving.repository.manifest import Licence
 
-SIDE = 128  # pixels
 CLASSES = 1 + len(NAMES)
 WIDTHS = (24, 48, 96, 160)  # channels of the levels, 64 to 8 pixels wide
 
@@ -74,16 +72,11 @@ class Served(nn.Module):
         return class_map.to(torch.uint8), confidence
 
 
-class Unet(TrainedFamily):
+class Unet(SceneFamily):
     """The forty things of the emoji scenes, pixel by pixel."""
 
     model = "unet"
     task = "segment"
-    intended_use = (
-        "Cut emoji of forty kinds out of pictures, each a fifth to a half as long as the picture. To learn from and to "
-        "test with: it knows no things on photos."
-    )
-    preprocessing: ClassVar = {"resize": None, "letterbox": True, "size": SIDE, "resample": "bilinear", "channels": 3}
     tolerance = 1e-3
     floors: ClassVar = {"mean_iou": 0.75}
     recipe = Recipe(
@@ -98,11 +91,6 @@ class Unet(TrainedFamily):
     )
     quick_recipe = Recipe(epochs=2, batch_size=16, optimizer="adam", learning_rate=2e-3, patience=2)
     quick_floors: ClassVar = {"mean_iou": 0.0}
-    compact = True
-
-    def licence(self) -> Licence:
-        attribution = "Scenes drawn with Noto Emoji (Google, OFL-1.1) on photos of scikit-image."
-        return Licence(spdx="Apache-2.0", source="trained by tidegate from random weights", attribution=attribution)
 
     def labels(self) -> tuple[str, ...]:
         return ("background", *NAMES)
@@ -119,7 +107,6 @@ class Unet(TrainedFamily):
     def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy of the pixels, and what their classes' overlap lacks: things cover few of the pixels."""
         coarse = targets[:, ::2, ::2].long()
-        scores = scores.float()
         return functional.cross_entropy(scores, coarse) + 1 - soft_dice(scores.softmax(dim=1), coarse)
 
     def score(self, scores: Tensor, targets: Tensor) -> Tensor:
@@ -127,13 +114,6 @@ class Unet(TrainedFamily):
         coarse = targets[:, ::2, ::2]
         right = (scores.argmax(dim=1) == coarse) & (coarse > 0)
         return right.sum() / (coarse > 0).sum().clamp(min=1)
-
-    def augment(self, inputs: tuple[Tensor, ...], generator: Generator) -> tuple[Tensor, ...]:
-        """Other light, and a little noise."""
-        pictures = inputs[0].permute(0, 3, 1, 2).float() / 255
-        pictures = augmentation.contrast(pictures, generator, least=0.6)
-        pictures = augmentation.noise(pictures, generator, deviation=0.04)
-        return ((pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1),)
 
     def measure(self, predict: Predict, data: Splits) -> Measured:
         return segmentation_measures(predict, data.test.inputs[PIXELS], data.test.targets, self.labels())

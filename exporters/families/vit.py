@@ -79,7 +79,7 @@ class Vit(FashionClassifier):
     model = "vit"
     floors: ClassVar = {"accuracy": 0.88}
     recipe = Recipe(
-        epochs=12, batch_size=128, optimizer="adam", learning_rate=2e-3, warm_up=0.1, weight_decay=5e-2, patience=12
+        epochs=8, batch_size=128, optimizer="adam", learning_rate=2e-3, warm_up=0.1, weight_decay=5e-2, patience=8
     )
     quick_recipe = Recipe(epochs=3, batch_size=64, optimizer="adam", learning_rate=1e-3, warm_up=0.1, patience=3)
     quick_floors: ClassVar = {"accuracy": 0.4}

@@ -9,23 +9,21 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
-from exporters import augmentation
 from exporters.data.emoji import NAMES
 from exporters.data.limits import with_limits
 from exporters.data.scene_rows import load_scenes, padded_boxes
 from exporters.data.splits import Splits
 from exporters.detection import detection_measures, padded_truth
-from exporters.family import Predict, Recipe, TrainedFamily
+from exporters.family import Predict, Recipe
 from exporters.layers import PixelsIn
 from exporters.measures.measured import Measured
 from exporters.nms import Limits, suppress
+from exporters.scene_family import SIDE, SceneFamily
 from serving.picture_task import PIXELS
-from serving.repository.manifest import Licence
 
-SIDE = 128  # pixels
 STRIDE = 16  # pixels of a cell
 GRID = SIDE // STRIDE
 PRIORS = (30.0, 50.0)  # sides of the boxes that a cell begins with, in pixels
@@ -108,16 +106,11 @@ class Served(nn.Module):
         return tuple(suppress(boxes, scores, limits, candidates=200, most=100))
 
 
-class Yolo(TrainedFamily):
+class Yolo(SceneFamily):
     """The forty things of the emoji scenes."""
 
     model = "yolo"
     task = "detect"
-    intended_use = (
-        "Find emoji of forty kinds on pictures, each a fifth to a half as long as the picture. To learn from and to "
-        "test with: it knows no things on photos."
-    )
-    preprocessing: ClassVar = {"resize": None, "letterbox": True, "size": SIDE, "resample": "bilinear", "channels": 3}
     tolerance = 2e-3  # of boxes, which are in pixels
     floors: ClassVar = {"ap50": 0.75}
     recipe = Recipe(
@@ -132,11 +125,6 @@ class Yolo(TrainedFamily):
     )
     quick_recipe = Recipe(epochs=2, batch_size=16, optimizer="adam", learning_rate=2e-3, patience=2)
     quick_floors: ClassVar = {"ap50": 0.0}
-    compact = True
-
-    def licence(self) -> Licence:
-        attribution = "Scenes drawn with Noto Emoji (Google, OFL-1.1) on photos of scikit-image."
-        return Licence(spdx="Apache-2.0", source="trained by tidegate from random weights", attribution=attribution)
 
     def labels(self) -> tuple[str, ...]:
         return NAMES
@@ -151,21 +139,14 @@ class Yolo(TrainedFamily):
         return Served(network)
 
     def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
-        return detection_loss(scores.float(), targets)
+        return detection_loss(scores, targets)
 
     def score(self, scores: Tensor, targets: Tensor) -> Tensor:
         """Share of the things whose own cell names them as the likeliest, with a box that fits by half."""
         slots, owners = responsible(targets, reach=0.0)
-        found = scores.float()[slots]
-        overlap = overlap_of(boxes_of(scores.float())[slots], owners[:, 1:])
+        found = scores[slots]
+        overlap = overlap_of(boxes_of(scores)[slots], owners[:, 1:])
         return ((found[:, 5:].argmax(dim=1) == owners[:, 0]) & (overlap > 0.5)).float().mean()
-
-    def augment(self, inputs: tuple[Tensor, ...], generator: Generator) -> tuple[Tensor, ...]:
-        """Other light, and a little noise."""
-        pictures = inputs[0].permute(0, 3, 1, 2).float() / 255
-        pictures = augmentation.contrast(pictures, generator, least=0.6)
-        pictures = augmentation.noise(pictures, generator, deviation=0.04)
-        return ((pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1), *inputs[1:])
 
     def measure(self, predict: Predict, data: Splits) -> Measured:
         truth = padded_truth(data.test.targets)

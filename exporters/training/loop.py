@@ -38,7 +38,7 @@ class Options:
 class Trained:
     """The network with its best epoch's weights, in evaluation mode, and how it got there.
 
-    device: such as `cpu`; seconds: of all its epochs, those before it was resumed too.
+    device: such as `cpu`; seconds: of all its epochs, of which earlier_s were before it was resumed.
     """
 
     network: nn.Module
@@ -47,6 +47,7 @@ class Trained:
     seconds: float
     device: str = "cpu"
     threads: int = 1
+    earlier_s: float = 0.0
 
 
 def train(
@@ -75,7 +76,7 @@ def train(
         best = run.finish()
         threads = torch.get_num_threads()
     seconds = earlier_s + time.perf_counter() - started_s
-    return Trained(run.network, tuple(run.history), best, seconds, str(device), threads)
+    return Trained(run.network, tuple(run.history), best, seconds, str(device), threads, earlier_s)
 
 
 def _advance(run: Run, checkpoint: Checkpoint | None, options: Options) -> None:

@@ -45,6 +45,8 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path, recipe):
         train(Stopping(interrupt), splits(), recipe, 5, Options(checkpoint=tmp_path))
     resumed = train(Tiny(), splits(), recipe, 5, Options(checkpoint=tmp_path, resume=True))
     assert resumed.history == whole.history
+    assert 0 < resumed.earlier_s < resumed.seconds
+    assert whole.earlier_s == 0
     assert same_weights(resumed.network, whole.network)
 
 
