@@ -6,7 +6,6 @@ import random
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import cache
 from pathlib import Path
 
 import httpx
@@ -90,7 +89,6 @@ def pictures(version) -> list[bytes]:
     return [task_of(version).example().payload, *shown]
 
 
-@cache
 def task_of(version):
     return plugins.find(FOLDER, version.manifest.task, "PLUGIN")(version)
 

@@ -22,6 +22,7 @@ STATUS: Final[Mapping[type[TidegateError], StatusCode]] = {
     HttpInvalid: StatusCode.INVALID_ARGUMENT,
     HeadersTooMany: StatusCode.RESOURCE_EXHAUSTED,
     errors.MediaTypeUnsupported: StatusCode.UNIMPLEMENTED,
+    errors.NotAcceptable: StatusCode.UNIMPLEMENTED,
     errors.NotFound: StatusCode.NOT_FOUND,
     errors.MethodNotAllowed: StatusCode.UNIMPLEMENTED,
     errors.Unauthorized: StatusCode.UNAUTHENTICATED,

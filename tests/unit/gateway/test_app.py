@@ -88,7 +88,7 @@ def test_a_bug_is_logged_under_the_request_and_not_told(odd, path, key, caplog):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/", "/v1/nothing", "/v1/classify/", "/v2x", "/metrics", "/admin/models"]
+    "path", ["/v1", "/v1/", "/v1/nothing", "/v1/classify/", "/v2x", "/metrics", "/admin/models"]
 )
 def test_an_unknown_path_is_a_problem(public, path):
     answer = send(public, "GET", path)

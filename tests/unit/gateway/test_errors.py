@@ -31,6 +31,7 @@ CODES = {
     "image_too_large": (422, 400),
     "body_too_large": (413, 413),
     "media_type_unsupported": (415, 415),
+    "not_acceptable": (406, 406),
     "not_found": (404, 404),
     "model_not_found": (404, 404),
     "version_not_found": (404, 404),

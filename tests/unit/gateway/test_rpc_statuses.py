@@ -23,6 +23,7 @@ CODES = {
     errors.ImageTooLarge: StatusCode.INVALID_ARGUMENT,
     errors.BodyTooLarge: StatusCode.RESOURCE_EXHAUSTED,
     errors.MediaTypeUnsupported: StatusCode.UNIMPLEMENTED,
+    errors.NotAcceptable: StatusCode.UNIMPLEMENTED,
     errors.NotFound: StatusCode.NOT_FOUND,
     errors.ModelNotFound: StatusCode.NOT_FOUND,
     errors.VersionNotFound: StatusCode.NOT_FOUND,
