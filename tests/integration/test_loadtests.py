@@ -10,7 +10,7 @@ import time
 import pytest
 import tiny
 
-SECONDS = "1"
+SECONDS = "2"
 WRK_OUTPUT = """\
 Running 2s test @ http://127.0.0.1:38205/v2/models/tiny/infer
   1 threads and 32 connections
