@@ -10,6 +10,7 @@ TidegateError
 │       └── ImageTooLarge       more pixels than are accepted
 ├── BodyTooLarge                more bytes than are accepted
 ├── MediaTypeUnsupported        a content type or encoding that is not accepted
+├── NotAcceptable               there is no answer of the type that is asked for
 ├── NotFound
 │   ├── ModelNotFound           no such model
 │   ├── VersionNotFound         the model has no such version, or it is not loaded

@@ -31,7 +31,7 @@ class Network(nn.Module):
 
     def __init__(self, body: EfficientNetLite0, *, frozen: bool) -> None:
         super().__init__()
-        del body._fc  # its name in the published weights; nothing asks for ImageNet's classes
+        del body._fc  # noqa: SLF001 - its name in the weights; nothing asks for ImageNet's classes
         self.body = body.requires_grad_(not frozen)
         self.frozen = frozen
         self.classes = nn.Sequential(nn.Dropout(0.3), nn.Linear(FEATURES, len(KINDS)))

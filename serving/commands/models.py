@@ -23,4 +23,4 @@ async def _offline(parts: Any) -> Any:
     index = await parts.look()
     for problem in index.problems:
         click.echo(f"left out: {problem}", err=True)
-    return describe(index, (await parts.ledger.read()).models, {}).model_dump(mode="json")
+    return describe(index, (await parts.ledger.read()).models, {}).without_tables().model_dump(mode="json")

@@ -81,7 +81,7 @@ def admin_router(models: Callable[[], ModelList], meters: Meters) -> APIRouter:
 
     @router.get("/admin/models", summary="What models there are, and which versions are live", **ADMIN)
     async def list_models() -> ModelList:
-        return models()
+        return models().without_tables()
 
     @router.get(
         "/metrics", tags=["admin"], summary="All meters, in Prometheus' text format", openapi_extra=needs("metrics")

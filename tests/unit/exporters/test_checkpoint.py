@@ -30,8 +30,16 @@ def interrupt():
     signal.raise_signal(signal.SIGINT)
 
 
+@pytest.fixture(autouse=True)
+def heeded():
+    """Ctrl-C is heeded, also where these tests run in the background, in which shells have it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
-def stopped(tmp_path):
+def stopped(tmp_path, heeded):
     """The checkpoint's folder of a run with RECIPE and seed 5 that Ctrl-C ended in its third epoch."""
     with pytest.raises(TrainingStopped):
         train(Stopping(interrupt), splits(), RECIPE, 5, Options(checkpoint=tmp_path))

@@ -87,9 +87,7 @@ def test_a_bug_is_logged_under_the_request_and_not_told(odd, path, key, caplog):
     assert "secret" in str(record.exc_info[1])
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1", "/v1/", "/v1/nothing", "/v1/classify/", "/v2x", "/metrics", "/admin/models"]
-)
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/nothing", "/v1/classify/", "/v2x", "/metrics", "/admin/models"])
 def test_an_unknown_path_is_a_problem(public, path):
     answer = send(public, "GET", path)
     assert answer.status_code == 404
