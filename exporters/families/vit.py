@@ -16,7 +16,7 @@ from exporters.family import Recipe
 from exporters.fashion import MEAN, SCALE, FashionClassifier
 from exporters.layers import PixelsIn
 
-PATCH = 4  # pixels
+PATCH = 4  # pixels from one patch to the next
 WIDTH, HEADS, DEPTH = 64, 4, 4
 
 
@@ -62,9 +62,15 @@ class Network(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.pixels = PixelsIn(mean=MEAN, scale=SCALE)
-        self.patches = nn.Conv2d(1, WIDTH, PATCH, stride=PATCH)
+        # Two small steps see more in few epochs than one large one. Source: https://arxiv.org/abs/2106.14881
+        self.patches = nn.Sequential(
+            nn.Conv2d(1, WIDTH // 2, 3, stride=2, padding=1),
+            nn.BatchNorm2d(WIDTH // 2),
+            nn.ReLU(),
+            nn.Conv2d(WIDTH // 2, WIDTH, 3, stride=2, padding=1),
+        )
         self.places = nn.Parameter(torch.randn(1, (SIDE // PATCH) ** 2, WIDTH) * 0.02)
-        self.layers = nn.Sequential(*(Layer(WIDTH, HEADS, dropout=0.1) for _ in range(DEPTH)))
+        self.layers = nn.Sequential(*(Layer(WIDTH, HEADS, dropout=0.05) for _ in range(DEPTH)))
         self.classes = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, len(CLASSES)))
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -74,12 +80,12 @@ class Network(nn.Module):
 
 
 class Vit(FashionClassifier):
-    """Clothes of Fashion-MNIST. 140,000 parameters."""
+    """Clothes of Fashion-MNIST. 157,000 parameters."""
 
     model = "vit"
     floors: ClassVar = {"accuracy": 0.88}
     recipe = Recipe(
-        epochs=8, batch_size=128, optimizer="adam", learning_rate=2e-3, warm_up=0.1, weight_decay=5e-2, patience=8
+        epochs=6, batch_size=128, optimizer="adam", learning_rate=2e-3, warm_up=0.1, weight_decay=5e-2, patience=6
     )
     quick_recipe = Recipe(epochs=3, batch_size=64, optimizer="adam", learning_rate=1e-3, warm_up=0.1, patience=3)
     quick_floors: ClassVar = {"accuracy": 0.4}
