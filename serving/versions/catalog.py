@@ -117,4 +117,6 @@ def _card(version: Version) -> dict[str, Any] | None:
     if version.manifest is None:
         return None
     shown = {"family", "created", "intended_use", "metrics", "tables", "parity", "data", "licence", "code", "files"}
+    if not version.manifest.tables:
+        shown.remove("tables")
     return version.manifest.model_dump(mode="json", include=shown, exclude_none=True)
