@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._higher_order_ops.while_loop import while_loop
 
 
@@ -33,6 +33,25 @@ class Limits(NamedTuple):
     score_threshold: Tensor  # boxes of a lower score do not count
     iou_threshold: Tensor  # of two boxes of one class that overlap more than this, only the better one counts
     max_detections: Tensor
+
+
+class DetectionsOut(nn.Module):
+    """A network that gives boxes float32 [N, A, 4] and scores float32 [N, A, C], with the detect task's inputs and
+    outputs: what suppression leaves of them.
+    """
+
+    def __init__(self, network: nn.Module, *, candidates: int, most: int) -> None:
+        super().__init__()
+        self.network = network
+        self.candidates = candidates
+        self.most = most
+
+    def forward(
+        self, pixels: Tensor, score_threshold: Tensor, iou_threshold: Tensor, max_detections: Tensor
+    ) -> tuple[Tensor, ...]:
+        boxes, scores = self.network(pixels)
+        limits = Limits(score_threshold, iou_threshold, max_detections)
+        return tuple(suppress(boxes, scores, limits, candidates=self.candidates, most=self.most))
 
 
 def suppress(boxes: Tensor, scores: Tensor, limits: Limits, *, candidates: int, most: int) -> Detections:

@@ -19,8 +19,9 @@ from exporters.data.photo_boxes import load_photo_boxes
 from exporters.data.splits import HeldOut, Rows
 from exporters.family import Family, Predict
 from exporters.measures.measured import Measured
-from exporters.nms import Limits, suppress
+from exporters.nms import DetectionsOut
 from exporters.tfjs.network import load
+from serving.monitoring.agreement import box_iou
 from serving.picture_task import PIXELS
 from serving.repository.digests import digest_file
 from serving.repository.manifest import Licence, Metric
@@ -87,21 +88,6 @@ def _centres(stride: int) -> Tensor:
     return torch.stack([x.flatten(), y.flatten()], dim=1)
 
 
-class DetectionsOut(nn.Module):
-    """A network that gives boxes and scores, as the detect task's graph: what suppression leaves of them."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(
-        self, pixels: Tensor, score_threshold: Tensor, iou_threshold: Tensor, max_detections: Tensor
-    ) -> tuple[Tensor, ...]:
-        boxes, scores = self.network(pixels)
-        wanted = Limits(score_threshold, iou_threshold, max_detections)
-        return tuple(suppress(boxes, scores, wanted, candidates=CANDIDATES, most=MOST))
-
-
 class NanoDetCoco(Family[HeldOut]):
     """Shipped weights: nothing is trained."""
 
@@ -141,7 +127,7 @@ class NanoDetCoco(Family[HeldOut]):
         return NanoDet(load(human_models_file(FILES[0]), [*SCORES, *DISTANCES])).eval()
 
     def served(self, network: nn.Module) -> nn.Module:
-        return DetectionsOut(network)
+        return DetectionsOut(network, candidates=CANDIDATES, most=MOST)
 
     def measure(self, predict: Predict, data: HeldOut) -> Measured:
         rows = len(data.test)
@@ -159,16 +145,7 @@ def is_found(found: Tensors, row: int, target: Array) -> bool:
     """Whether a box of the target's class, float32 [5], lies on the target's box."""
     count = int(found["count"][row, 0])
     of_class = found["class_ids"][row, :count] == int(target[0])
-    return bool((of_class & (overlap(found["boxes"][row, :count], target[1:]) >= IOU)).any())
-
-
-def overlap(boxes: Array, box: Array) -> Array:
-    """Intersection over union of each of float32 [K, 4] with float32 [4]."""
-    low, high = np.maximum(boxes[:, :2], box[:2]), np.minimum(boxes[:, 2:], box[2:])
-    shared = np.clip(high - low, 0, None).prod(axis=1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
-    ratios: Array = shared / (areas - shared)
-    return ratios
+    return bool((of_class & (box_iou(found["boxes"][row, :count], target[1:])[:, 0] >= IOU)).any())
 
 
 def _same_limits(rows: int) -> dict[str, Array]:

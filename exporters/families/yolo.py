@@ -20,7 +20,7 @@ from exporters.detection import detection_measures, padded_truth
 from exporters.family import Predict, Recipe
 from exporters.layers import PixelsIn
 from exporters.measures.measured import Measured
-from exporters.nms import Limits, suppress
+from exporters.nms import DetectionsOut
 from exporters.scene_family import SIDE, SceneFamily
 from serving.picture_task import PIXELS
 
@@ -89,21 +89,17 @@ def boxes_of(raw: Tensor) -> Tensor:
     return torch.cat([centre - half, centre + half], dim=-1)
 
 
-class Served(nn.Module):
-    """The network with the detect task's inputs and outputs: boxes decoded, scored, and suppressed by class."""
+class BoxesAndScores(nn.Module):
+    """The network's boxes, float32 [N, 128, 4] inside the picture, and scores, float32 [N, 128, 40]."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(
-        self, pixels: Tensor, score_threshold: Tensor, iou_threshold: Tensor, max_detections: Tensor
-    ) -> tuple[Tensor, ...]:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         raw: Tensor = self.network(pixels)
-        boxes = boxes_of(raw).flatten(1, 3).clamp(0, SIDE)
-        scores = (raw[..., 4:5].sigmoid() * raw[..., 5:].softmax(dim=-1)).flatten(1, 3)
-        limits = Limits(score_threshold, iou_threshold, max_detections)
-        return tuple(suppress(boxes, scores, limits, candidates=200, most=100))
+        scores = raw[..., 4:5].sigmoid() * raw[..., 5:].softmax(dim=-1)
+        return boxes_of(raw).flatten(1, 3).clamp(0, SIDE), scores.flatten(1, 3)
 
 
 class Yolo(SceneFamily):
@@ -136,7 +132,7 @@ class Yolo(SceneFamily):
         return Network()
 
     def served(self, network: nn.Module) -> nn.Module:
-        return Served(network)
+        return DetectionsOut(BoxesAndScores(network), candidates=200, most=100)
 
     def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
         return detection_loss(scores, targets)
