@@ -168,9 +168,11 @@ class _Lane:
     def _settle(self) -> None:
         """Starts a batch as soon as the loop has nothing more to read: what lies in its sockets waits already.
 
-        No timer: some turns of the loop, of microseconds each, and none more once a batch is full.
+        No timer: some turns of the loop, of microseconds each, and none once a batch is full.
         """
-        if not self._settling:
+        if self._full():
+            self._pump()
+        elif not self._settling:
             self._settling = True
             self._arrived = False
             self._loop.call_soon(self._turn, 0, 1)
@@ -178,15 +180,25 @@ class _Lane:
     def _turn(self, quiet: int, turns: int) -> None:
         quiet = 0 if self._arrived else quiet + 1
         self._arrived = False
-        full = self._waiting_rows >= max(1, self._rules.max_batch_size)
-        if full or quiet >= self._quiet_turns() or turns >= MOST_TURNS:
+        if self._full() or quiet >= self._quiet_turns() or turns >= MOST_TURNS:
             self._settling = False
             self._pump()
         else:
             self._loop.call_soon(self._turn, quiet, turns + 1)
 
+    def _full(self) -> bool:
+        """Whether there are rows enough for a batch: who comes later would be in the next."""
+        return self._waiting_rows >= max(1, self._rules.max_batch_size)
+
     def _pump(self) -> None:
         """Starts what the policy says may start."""
+        while entries := self._cut():
+            task = self._loop.create_task(self._work(entries))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    def _cut(self) -> list[_Entry]:
+        """The batch that the policy says may start now, out of the queue and with a slot; [] when none may yet."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -196,26 +208,34 @@ class _Lane:
             for entry in [self._waiting[i] for i in decision.expired]:
                 self._forget(entry)
                 self._fail([entry], DeadlinePassed("The deadline passed while the request waited its turn."))
-            if not taken:
+            if taken:
+                self._take(taken, decision.reason)
+                return taken
+            if not decision.expired:
                 if decision.wake_s < math.inf:
                     self._timer = self._loop.call_later(decision.wake_s - time.monotonic(), self._pump)
-                return
-            self._start(taken, decision.reason)
+                break
+        return []
 
-    def _start(self, entries: list[_Entry], reason: Reason) -> None:
+    def _take(self, entries: list[_Entry], reason: Reason) -> None:
         chosen = set(map(id, entries))
         self._waiting = [entry for entry in self._waiting if id(entry) not in chosen]
         count = sum(entry.rows for entry in entries)
         self._waiting_rows -= count
         self._free -= 1
         self._observe(Batch(self._key, count, len(entries), reason, self._waiting_rows))
-        task = self._loop.create_task(self._execute(entries))
-        self._running.add(task)
-        task.add_done_callback(self._ended)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._free += 1
+    async def _work(self, entries: list[_Entry]) -> None:
+        """Runs a batch, and while full ones wait, the next one in the same turn of the loop in which the last ended.
+
+        Under overload a turn is as long as all that callers sent meanwhile, and the engine would be idle for each.
+        """
+        while entries:
+            try:
+                await self._execute(entries)
+            finally:
+                self._free += 1
+            entries = self._cut() if self._full() else []
         if self._waiting:
             self._settle()
 

@@ -66,7 +66,7 @@ def test_goodput_stays_and_the_rest_is_refused_at_once(gateway, unloaded, peak, 
             await asyncio.sleep(0.2)
         return await load, sorted(probes)
 
-    for _ in range(8):  # what else goes on at this machine can only lower it
+    for _ in range(3):  # what else goes on at this machine can only lower it
         outcome, probes = uvloop.run(main())
         if outcome.rate(200) >= 0.85 * peak:
             break
