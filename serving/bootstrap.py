@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from serving.batching.admission import Admission
-from serving.batching.batcher import Batch, Batcher
+from serving.batching.batcher import Batcher
+from serving.batching.lane import Batch
 from serving.engine import Engine
 from serving.errors import SettingsInvalid
 from serving.gateway.access import Access

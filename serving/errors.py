@@ -6,14 +6,18 @@ TidegateError
 │   ├── BodyInvalid             not the JSON or the multipart that was announced
 │   ├── ParameterInvalid        a parameter is missing, of the wrong type or out of range
 │   ├── TensorInvalid           a tensor does not fit the model's signature
-│   └── ImageInvalid            not a picture, damaged, or of a kind that is not accepted
-│       └── ImageTooLarge       more pixels than are accepted
+│   ├── ImageInvalid            not a picture, damaged, or of a kind that is not accepted
+│   │   └── ImageTooLarge       more pixels than are accepted
+│   ├── TextInvalid             empty, too long, or not UTF-8
+│   └── VectorInvalid           other dimensions than its space has, not finite, or of no length
 ├── BodyTooLarge                more bytes than are accepted
 ├── MediaTypeUnsupported        a content type or encoding that is not accepted
 ├── NotAcceptable               there is no answer of the type that is asked for
 ├── NotFound
 │   ├── ModelNotFound           no such model
 │   ├── VersionNotFound         the model has no such version, or it is not loaded
+│   ├── CollectionNotFound      no such collection
+│   ├── ItemNotFound            the collection has no such item
 │   └── RouteNotFound           no such path
 ├── MethodNotAllowed            the path exists, the method does not
 ├── Unauthorized                no key, or none that is known here
@@ -24,10 +28,12 @@ TidegateError
 ├── TaskMismatch                the model does another task
 ├── ModelAmbiguous              several models would do and none was named
 ├── ModelNotReady               the model is known and has no version that could be loaded
-├── ChangeRefused               the pointers stand so that this change cannot be made
+├── ChangeRefused               as things stand, this change cannot be made
+│   ├── CollectionExists        the name is taken by a collection of another model
 │   ├── GateFailed              the version may not go live; the verdict says why
 │   └── LoadFailed              a gateway cannot load the version, so no pointer moved
 ├── LedgerUnavailable           pointers cannot be changed now; inference goes on
+├── IndexUnavailable            collections cannot be reached; all else goes on
 ├── Busy                        try again later
 │   ├── QueueFull               as many are waiting as may wait
 │   └── ShuttingDown            this gateway drains
@@ -97,6 +103,16 @@ class ImageTooLarge(ImageInvalid):
     title = "The image has too many pixels"
 
 
+class TextInvalid(InvalidInput):
+    code = "text_invalid"
+    title = "The text cannot be used"
+
+
+class VectorInvalid(InvalidInput):
+    code = "vector_invalid"
+    title = "The vector cannot be used"
+
+
 class BodyTooLarge(TidegateError):
     code = "body_too_large"
     title = "The body is too large"
@@ -125,6 +141,16 @@ class ModelNotFound(NotFound):
 class VersionNotFound(NotFound):
     code = "version_not_found"
     title = "No such version"
+
+
+class CollectionNotFound(NotFound):
+    code = "collection_not_found"
+    title = "No such collection"
+
+
+class ItemNotFound(NotFound):
+    code = "item_not_found"
+    title = "No such item"
 
 
 class RouteNotFound(NotFound):
@@ -188,6 +214,11 @@ class ChangeRefused(TidegateError):
     title = "The change cannot be made"
 
 
+class CollectionExists(ChangeRefused):
+    code = "collection_exists"
+    title = "There is another collection of that name"
+
+
 class GateFailed(ChangeRefused):
     """`extension`: the verdict, beside what every problem has."""
 
@@ -203,6 +234,11 @@ class LoadFailed(ChangeRefused):
 class LedgerUnavailable(TidegateError):
     code = "ledger_unavailable"
     title = "Pointers cannot be changed now"
+
+
+class IndexUnavailable(TidegateError):
+    code = "index_unavailable"
+    title = "Collections cannot be reached now"
 
 
 class Busy(TidegateError):

@@ -48,14 +48,15 @@ JSON: Final = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Request(Generic[P]):
-    """A request of one task: its payload as it was sent (an image's file, undecoded) and its parameters.
+    """A request of one task: its payload as it was sent (an image's file, undecoded; UTF-8 text) and its parameters.
 
-    media_type: of the reply that the caller wants, one of the task's.
+    media_type: of the reply that the caller wants, one of the task's. kind: of the payload, one of the task's.
     """
 
     payload: bytes
     parameters: P
     media_type: str = JSON
+    kind: str = "image"
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ STATUS: Final[Mapping[type[TidegateError], HTTPStatus]] = {
     errors.ModelNotReady: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ChangeRefused: HTTPStatus.CONFLICT,
     errors.LedgerUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.IndexUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.Busy: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DeadlinePassed: HTTPStatus.GATEWAY_TIMEOUT,
     errors.OutputInvalid: HTTPStatus.BAD_GATEWAY,

@@ -33,6 +33,7 @@ STATUS: Final[Mapping[type[TidegateError], StatusCode]] = {
     errors.ModelNotReady: StatusCode.UNAVAILABLE,
     errors.ChangeRefused: StatusCode.FAILED_PRECONDITION,
     errors.LedgerUnavailable: StatusCode.UNAVAILABLE,
+    errors.IndexUnavailable: StatusCode.UNAVAILABLE,
     errors.Busy: StatusCode.UNAVAILABLE,
     errors.DeadlinePassed: StatusCode.DEADLINE_EXCEEDED,
     errors.OutputInvalid: StatusCode.INTERNAL,
