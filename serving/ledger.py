@@ -121,13 +121,17 @@ class Document(_Part):
 
 
 class Member(_Part):
-    """What one gateway says of itself: the revision it follows, and per model what is loaded and what cannot be."""
+    """What one gateway says of itself: the revision it follows, and per model what is loaded and what cannot be.
+
+    preparing: what has still to be done for a wanted version that is loaded; such a one is not `ready`.
+    """
 
     id: str
     epoch: int = 0
     revision: int = 0
     ready: Mapping[str, tuple[int, ...]] = {}
     failed: Mapping[str, Mapping[int, str]] = {}
+    preparing: Mapping[str, str] = Field(default={}, exclude_if=operator.not_)
 
     def follows(self, document: Document) -> bool:
         return (self.epoch, self.revision) >= (document.epoch, document.revision)

@@ -14,6 +14,7 @@ from serving.errors import EngineAway, RepositoryInvalid, TidegateError
 from serving.ledger import Pointers
 from serving.repository.layout import GraphKey, Model
 from serving.versions.catalog import GraphState, task_of
+from serving.versions.dependents import Dependents, NoDependents
 from serving.versions.loader import Loader
 from serving.versions.policy import Load, Step, Unload, next_step, wanted_versions
 from serving.versions.resident import Resident
@@ -41,7 +42,14 @@ class Keeper:
     """
 
     def __init__(
-        self, model: Model, loader: Loader, router: Router, turn: asyncio.Lock, changed: Callable[[], None]
+        self,
+        model: Model,
+        loader: Loader,
+        router: Router,
+        turn: asyncio.Lock,
+        changed: Callable[[], None],
+        *,
+        dependents: Dependents | None = None,
     ) -> None:
         self.model = model
         self.pointers = Pointers(stable=model.first_version)
@@ -50,6 +58,7 @@ class Keeper:
         self._router = router
         self._turn = turn
         self._changed = changed
+        self._dependents = dependents or NoDependents()
         self._residents: dict[int, Resident] = {}
         self._leaving: dict[int, asyncio.Task[None]] = {}  # routed to no more, waiting for their last lease
         self._serving: Resident | None = None
@@ -81,6 +90,10 @@ class Keeper:
         self._route()
         self._wake.set()
 
+    def look_again(self) -> None:
+        """To be called when dependents need other versions than before."""
+        self._wake.set()
+
     async def load_stable(self) -> None:
         """Loads the version that shall answer, if there is one and it is not there."""
         if not self.pointers.unloaded and self.pointers.stable not in self._residents:
@@ -108,7 +121,7 @@ class Keeper:
             return GraphState(graph.name, number, "UNLOADING")
         if number in self.failures:
             return GraphState(graph.name, number, "UNAVAILABLE", self.failures[number].reason)
-        if number in wanted_versions(self.pointers):
+        if number in self._wanted():
             return GraphState(graph.name, number, "LOADING")
         return GraphState(graph.name, number, "UNAVAILABLE", "It is not among those to be kept loaded.")
 
@@ -125,11 +138,14 @@ class Keeper:
                     async with asyncio.timeout(self._patience_s()):  # wait_for loses a cancellation, before Python 3.12
                         await self._wake.wait()
 
+    def _wanted(self) -> tuple[int, ...]:
+        return wanted_versions(self.pointers, self._dependents.needed(self.model.name))
+
     def _next_step(self) -> Step | None:
         now_s = time.monotonic()
         failed = [version for version, failure in self.failures.items() if failure.retry_s > now_s]
         return next_step(
-            wanted_versions(self.pointers),
+            self._wanted(),
             self._residents,
             leaving=self._leaving,
             failed=failed,
@@ -138,7 +154,7 @@ class Keeper:
 
     def _patience_s(self) -> float | None:
         """Until a failed load is tried again; None when there is none to try."""
-        wanted = wanted_versions(self.pointers)
+        wanted = self._wanted()
         waits = [failure.retry_s for version, failure in self.failures.items() if version in wanted]
         return max(0.05, min(waits) - time.monotonic()) if waits else None
 

@@ -1,7 +1,7 @@
 """What to load or unload next, as a pure decision. Up before down: nothing is let go while its place is still empty.
 
-Resident of a model are its stable version, the next way back, and at most one candidate; of one that is unloaded, only
-a version that shall put it back in service.
+Resident of a model are its stable version, the next way back, at most one candidate, and what collections still need;
+of one that is unloaded, only a version that shall put it back in service.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ class Unload:
 Step = Load | Unload
 
 
-def wanted_versions(pointers: Pointers) -> tuple[int, ...]:
-    """The versions that shall be resident, the most urgent first: stable, candidate, way back."""
-    found = (pointers.candidate,) if pointers.unloaded else (pointers.stable, pointers.candidate, pointers.previous)
+def wanted_versions(pointers: Pointers, needed: Collection[int] = ()) -> tuple[int, ...]:
+    """The versions that shall be resident, the most urgent first: stable, `needed` by others, candidate, way back."""
+    if pointers.unloaded:
+        return (pointers.candidate,) if pointers.candidate is not None else ()
+    found = (pointers.stable, *sorted(needed), pointers.candidate, pointers.previous)
     return tuple(dict.fromkeys(version for version in found if version is not None))
 
 
@@ -50,7 +52,7 @@ def next_step(
     missing = [version for version in wanted if version not in {*loaded, *leaving, *failed}]
     kept = {*wanted, serving} if wanted and wanted[0] not in loaded else set(wanted)
     surplus = sorted(version for version in loaded if version not in kept)
-    full = len({*loaded, *leaving}) >= MOST_RESIDENT
+    full = len({*loaded, *leaving}) >= max(MOST_RESIDENT, len(wanted))
     if missing and not full:
         return Load(missing[0])
     if surplus:

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from serving.errors import LedgerUnavailable, SettingsInvalid, TidegateError
-from serving.ledger import HEARTBEAT_S, LEASE_S, Document, Ledger, Member, Wanted
+from serving.ledger import HEARTBEAT_S, LEASE_S, Document, Ledger, Pointers, Wanted
 from serving.repository.layout import VERSION_NAME, Index, scan, signature
+from serving.versions.announcement import describe_member
 from serving.versions.catalog import GraphState, ModelList, Tallies, describe
+from serving.versions.dependents import Dependents, NoDependents
 from serving.versions.keeper import Keeper
 from serving.versions.loader import Loader
-from serving.versions.policy import wanted_versions
 from serving.versions.router import Router
 from serving.versions.transitions import seeded, sweep
 
@@ -33,7 +34,14 @@ RESCAN_S: Final = 2.0
 class Reconciler:
     """Follows the ledger and the repository, with a Keeper for each model."""
 
-    def __init__(self, repository: Path, ledger: Ledger, loader: Loader, router: Router) -> None:
+    def __init__(
+        self,
+        repository: Path,
+        ledger: Ledger,
+        loader: Loader,
+        router: Router,
+        dependents: Dependents | None = None,
+    ) -> None:
         self.settled = False  # whether all that is to answer was tried once
         self.member = f"{socket.gethostname().partition('.')[0]}-{secrets.token_hex(4)}"
         self.index = Index({}, ())
@@ -42,6 +50,7 @@ class Reconciler:
         self._ledger = ledger
         self._loader = loader
         self._router = router
+        self._dependents = dependents or NoDependents()
         self._document = Document()
         self._keepers: dict[str, Keeper] = {}
         self._turn = asyncio.Lock()
@@ -85,6 +94,17 @@ class Reconciler:
         await self._scan()
         self._follow(await self._seeded(self._document))
         return self.index
+
+    def pointers(self, model: str) -> Pointers | None:
+        """Who is live of a model, as this gateway follows it."""
+        keeper = self._keepers.get(model)
+        return keeper.pointers if keeper else None
+
+    def look_again(self) -> None:
+        """To be called when dependents are further than they were, or need other versions."""
+        for keeper in self._keepers.values():
+            keeper.look_again()
+        self._news.set()
 
     def models(self, tallies: Tallies) -> ModelList:
         """What there is and who is live. tallies: of the copies for versions in the shadow."""
@@ -180,7 +200,9 @@ class Reconciler:
         for name, model in self.index.models.items():
             keeper = self._keepers.get(name)
             if keeper is None:
-                keeper = Keeper(model, self._loader, self._router, self._turn, self._news.set)
+                keeper = Keeper(
+                    model, self._loader, self._router, self._turn, self._news.set, dependents=self._dependents
+                )
                 self._keepers[name] = keeper
                 if self.settled:
                     keeper.start()
@@ -192,23 +214,7 @@ class Reconciler:
 
     async def _say(self) -> None:
         """What this gateway follows and has loaded, for those who wait for it."""
-        known = self._document.models
-        unknown = {
-            name: dict.fromkeys(wanted_versions(pointers), "This gateway's repository does not hold the model.")
-            for name, pointers in known.items()
-            if name not in self._keepers
-        }
-        failed = {
-            name: {version: failure.reason for version, failure in keeper.failures.items()}
-            for name, keeper in self._keepers.items()
-        }
-        member = Member(
-            id=self.member,
-            epoch=self._document.epoch,
-            revision=self._document.revision,
-            ready={name: keeper.ready for name, keeper in self._keepers.items()},
-            failed={name: reasons for name, reasons in {**failed, **unknown}.items() if reasons},
-        )
+        member = await describe_member(self.member, self._document, self._keepers, self._dependents)
         with suppress(LedgerUnavailable, SettingsInvalid):  # said again with the next beat
             await self._ledger.announce(member)
 

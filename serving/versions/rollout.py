@@ -90,6 +90,8 @@ class Rollout:
             ]
             if not waiting:
                 return
+            if any(model in member.preparing for member in members):
+                late_s = time.monotonic() + self._load_s  # it is loaded; what hangs on it takes as long as it takes
             if time.monotonic() > late_s:
                 names = ", ".join(waiting)
                 detail = f"{names} did not load {model}/{version} within {self._load_s:.0f} s."
