@@ -12,8 +12,10 @@ LOADTEST_URL ?=
 USERS ?= 8
 SECONDS ?= 20
 BENCH ?=
+TEST_PROCESSES ?= 2
 REPOSITORY ?= model_repository
-MODELS ?= digits-cnn efficientnet nanodet selfie cnn alexnet resnet vit transfer unet yolo
+MODELS ?= digits-cnn efficientnet nanodet selfie cnn alexnet resnet vit transfer unet yolo captioner captioner-transformer minilm-static clip
+ZOO ?= minilm
 TRITON_HTTP_PORT ?= 8000
 TRITON_GRPC_PORT ?= 8001
 TRITON_METRICS_PORT ?= 8002
@@ -24,7 +26,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # What decides an install: when one of these changes, the next target installs again.
 PINS := pyproject.toml constraints.txt
 
-.PHONY: help serve test test-promises lint format bench loadtest models models-page pins triton triton-install data clean
+.PHONY: help serve test test-promises lint format bench loadtest models zoo models-page pins triton triton-install data clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,8 +50,8 @@ serve: .venv/.serve ## start on http://127.0.0.1:8080 with the models in model_r
 	@exec $(BIN)/tidegate serve --repository model_repository --port $(PORT) --admin-port $(ADMIN_PORT) \
 	  $(if $(GRPC_PORT),--grpc-port $(GRPC_PORT))
 
-test: .venv/.dev ## the whole test suite
-	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(LESS_COVERED)
+test: .venv/.dev ## the whole test suite, two files at a time
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --cov --cov-report=term:skip-covered $(LESS_COVERED)
 
 test-promises: .venv/.dev ## what users may rely on: overload, switches, faults, kills, each family trained; half an hour
 	@$(BIN)/python -m pytest tests/promises -s
@@ -67,7 +69,7 @@ format: .venv/.dev ## put the code into its form
 loadtest: .venv/.dev ## users made from the tasks' examples; LOADTEST_URL=... for a gateway that runs already
 	@$(BIN)/python -m loadtests --url "$(LOADTEST_URL)" --users $(USERS) --seconds $(SECONDS)
 
-bench: .venv/.dev ## tidegate beside a plain server, four minutes; BENCH="--help" for options
+bench: .venv/.dev ## tidegate beside a plain server, Triton and FAISS, seven minutes; BENCH="--help" for options
 	@$(BIN)/python -m loadtests.bench $(BENCH)
 
 data: ## fetch the data sets and weights that no Python package carries into .data; nothing is installed
@@ -75,6 +77,9 @@ data: ## fetch the data sets and weights that no Python package carries into .da
 
 models: .venv/.dev data ## train and publish the committed models anew, into build/model_repository
 	@for model in $(MODELS); do $(BIN)/exporters train $$model --repository build/model_repository || exit 1; done
+
+zoo: .venv/.dev data ## publish models that are too large for git into REPOSITORY: real text embeddings (minilm)
+	@for model in $(ZOO); do $(BIN)/exporters train $$model --repository "$(REPOSITORY)" || exit 1; done
 
 models-page: .venv/.dev ## write docs/models.md and its pictures from the committed models
 	@$(BIN)/exporters describe

@@ -1,4 +1,4 @@
-"""`exporters`: list the families, train one and publish it, describe what is published.
+"""`exporters`: list the families, train one and publish it, import a checkpoint, describe what is published.
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 stopped with Ctrl-C.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -16,6 +17,9 @@ from exporters.errors import SettingInvalid, TrainingStopped
 from exporters.provenance import INSTALL
 from serving.client import DEFAULT_URL, AdminClient, Refused, Unreachable
 from serving.errors import NotFound, TidegateError
+
+if TYPE_CHECKING:
+    from exporters.pipeline import Exported
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -138,14 +142,58 @@ def train(
         baseline = f", {metric.baseline_name} {metric.baseline:.4f}" if metric.baseline is not None else ""
         floor = "no floor" if metric.floor is None else f"floor {metric.floor}"
         click.echo(f"{name}: {metric.value:.4f} on {metric.rows} rows ({floor}{baseline})")
+    _tell(made)
+    if promote:
+        promote_published(made.folder, url)
+
+
+@main.command("import-hub")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="The name that it is published and called by.")
+@click.option("--repository", type=FOLDER, default=Path("model_repository"), show_default=True)
+@click.option(
+    "--licence", default="NOASSERTION", show_default=True, metavar="SPDX", help="Of the weights, such as MIT."
+)
+@click.option("--source", default="", help="Where the weights come from. [default: the folder's name]")
+@click.option("--attribution", default="", help="Whom the licence wants named.")
+@click.option("--intended-use", default="", help="What the model is for, and what it is not for.")
+@click.option("--promote", is_flag=True, help="Then have the running gateway take it through the gate, live.")
+@click.option("--url", default=DEFAULT_URL, show_default=True, help="The gateway's admin port, for --promote.")
+def import_hub(
+    *,
+    folder: Path,
+    model: str,
+    repository: Path,
+    licence: str,
+    source: str,
+    attribution: str,
+    intended_use: str,
+    promote: bool,
+    url: str,
+) -> None:
+    """Publish a checkpoint in FOLDER, as transformers' save_pretrained writes it, as a model's next version.
+
+    Nothing is downloaded, unpickled or run of it: it needs config.json and model.safetensors. More: docs/importing.md.
+    """
+    from exporters.hub import importing
+    from serving.repository.manifest import Licence
+
+    claims = importing.Claims(
+        Licence(spdx=licence, source=source or folder.name, attribution=attribution), intended_use
+    )
+    made = importing.import_folder(folder, model, repository, claims)
+    _tell(made)
+    if promote:
+        promote_published(made.folder, url)
+
+
+def _tell(made: Exported) -> None:
     parity = made.parity
     differences = (
         f"{parity.max_abs_difference:.1e} from torch, {parity.batch_max_abs_difference:.1e} between batch sizes"
     )
     click.echo(f"parity: {differences} (tolerance {parity.tolerance:.0e}, {parity.engine})")
     click.echo(f"published {made.folder} ({made.model_bytes / 1e6:.2f} MB) in {made.seconds:.1f} s")
-    if promote:
-        promote_published(made.folder, url)
 
 
 def _say(text: str) -> None:
@@ -158,7 +206,7 @@ def promote_published(folder: Path, url: str) -> None:
     if version == 1:
         click.echo(f"{model} is new: gateways begin with it")
         return
-    order = {"version": version, "who": "exporters", "why": f"trained as {model}/{version}"}
+    order = {"version": version, "who": "exporters", "why": f"published as {model}/{version}"}
     try:
         with AdminClient(url) as client:
             client.promote(model, order)

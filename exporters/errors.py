@@ -71,3 +71,10 @@ class SettingInvalid(ExportFailed):
 
     code = "setting_invalid"
     title = "A setting cannot hold"
+
+
+class CheckpointUnsupported(ExportFailed):
+    """A checkpoint that a user brings lacks something, or is of a kind that is not taken."""
+
+    code = "checkpoint_unsupported"
+    title = "The checkpoint cannot be imported"

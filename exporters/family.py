@@ -2,7 +2,8 @@
 
 A family subclasses `Family` when its weights are shipped by a package, `TrainedFamily` when they are trained here, and
 calls itself `PLUGIN`. Networks take the task's input tensors as they are served and give raw scores; `served` turns
-them into the task's outputs.
+them into the task's outputs. A family of several graphs says `graphs`, `graph_rows` and `measure_graphs` instead of
+`served` and `measure`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from exporters.data.splits import HeldOut, Splits
 from exporters.measures.measured import Measured
 from exporters.search_space import Space
 from serving import plugins
+from serving.repository.layout import SINGLE_GRAPH
 from serving.repository.manifest import Licence
-from serving.tensors import Tensors
+from serving.tensors import Tensors, rows
 
 FOLDER: Final = "exporters.families"
+PARITY_ROWS: Final = 32  # of each graph, that are compared with its network
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -72,7 +75,8 @@ class Family(ABC, Generic[D]):
     golden_rows: ClassVar[int] = 4  # test rows that are published with their outputs
     max_batch_size: ClassVar[int] = 16
     instances: ClassVar[int] = 2  # runs that may go on at once
-    compact: ClassVar[bool] = False  # store weights as int16 (exporters/compact.py)
+    compact: ClassVar[bool] = False  # store weights as int16, or int8 where that is exact (exporters/compact.py)
+    free_axes: ClassVar[Mapping[str, str]] = {}  # input -> name of its axis 1, where any length will do, as of text
     variants: ClassVar[tuple[type[Family[Any]], ...]] = ()  # further classes of the same file, each with its own model
 
     @property
@@ -98,15 +102,35 @@ class Family(ABC, Generic[D]):
     def network(self) -> nn.Module:
         """The network that takes the task's inputs and gives scores. Weights: shipped ones, or fresh random ones."""
 
-    @abstractmethod
     def served(self, network: nn.Module) -> nn.Module:
-        """The network with the task's inputs and outputs, as it is exported."""
+        """The network with the task's inputs and outputs, as it is exported; unless said otherwise, as it is."""
+        return network
 
-    @abstractmethod
     def measure(self, predict: Predict, data: D) -> Measured:
         """Metrics on the test rows, each beside a baseline where there is one, and tables of what stands behind them.
         Floors are filled in by the pipeline.
         """
+        raise NotImplementedError(f"{type(self).__name__} must say measure, or measure_graphs")
+
+    def graphs(self, network: nn.Module) -> Mapping[str, nn.Module]:
+        """The graphs that the network is exported as, by the task's roles; each has its role's inputs and outputs."""
+        return {SINGLE_GRAPH: self.served(network)}
+
+    def graph_rows(self, network: nn.Module, data: D) -> Mapping[str, Tensors]:
+        """Inputs of each graph, by role: at least PARITY_ROWS real rows if there are as many. `network`: for those
+        graphs that take what another one gives.
+        """
+        del network
+        return {SINGLE_GRAPH: rows(data.test.inputs, 0, PARITY_ROWS)}
+
+    def measure_graphs(self, graphs: Mapping[str, Predict], data: D) -> Measured:
+        """As `measure`, of all graphs together."""
+        return self.measure(graphs[SINGLE_GRAPH], data)
+
+    def files(self, network: nn.Module) -> Mapping[str, bytes]:
+        """Further files of the version, such as tokenizer.json, by their names."""
+        del network
+        return {}
 
 
 class TrainedFamily(Family[Splits[Any]], Generic[S, T]):

@@ -2,12 +2,13 @@
 
 families/<family>        data, network, recipe, floors
   fitting.fit            trained families: the recipe, a search, training.train; shipped weights pass by
-    to_onnx.export       names and axes of the task's signature; normalisation and softmax inside
+    graph_export         each graph of the network, by the task's roles: most have one, a captioner has two
+      to_onnx.export     names and axes of the task's signature; normalisation and softmax inside
       compact.compact    families that ask for small files
-        parity.compare   torch against the serving engine; a row alone against the same row in batches
-          family.measure metrics and tables, of the graph as it will be served
-            runs.append  one line for the run, also when a floor is missed
-              publish    floors, digests, one rename: <repository>/<model>/<n>
+      parity.compare     torch against the serving engine; a row alone against the same row in batches
+        family.measure   metrics and tables, of the graphs as they will be served
+          runs.append    one line for the run, also when a floor is missed
+            publish      floors, digests, renames: further graphs first, <repository>/<model>/<n> last
 """
 
 from __future__ import annotations
@@ -18,18 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from exporters import compact, fitting, learning_curve, parity, provenance, publish, records, runs, to_onnx, training
+from exporters import fitting, graph_export, learning_curve, parity, provenance, publish, records, runs, training
 from exporters.family import Family, Recipe, TrainedFamily, find_family
-from exporters.graph_config import make_config
+from exporters.graph_export import ExportedGraph, Treatment
 from exporters.measures.measured import Measured
 from exporters.options import Options
 from serving import plugins, task
-from serving.repository.layout import SINGLE_GRAPH
 from serving.repository.manifest import Manifest, Metric, Parity
 from serving.task import Signature
-from serving.tensors import rows
 
-PARITY_ROWS: Final = 32
 QUICK_NOTE: Final = "A quick run, to try things out. Not fit for use. "
 
 
@@ -45,39 +43,33 @@ class Exported:
 
 
 def export(name: str, options: Options) -> Exported:
+    """Makes the model of the family of that name and publishes it. NotFound: no such family; else as export_family."""
+    return export_family(find_family(name), options)
+
+
+def export_family(family: Family[Any], options: Options) -> Exported:
     """Makes the family's model and publishes it. ParityFailed, FloorMissed: nothing was published.
 
-    NotFound: no such family. PackageMissing: data or weights of a package that is not installed.
+    PackageMissing: data or weights of a package that is not installed.
     """
     started_s = time.perf_counter()
-    work = _begin(name, options)
-    family, test = work.family, work.data.test
-    signature: Signature = plugins.find(task.FOLDER, family.task, "PLUGIN").signatures[SINGLE_GRAPH]
-
-    graph = to_onnx.export(work.network, signature, rows(test.inputs, 0, 2))
-    if family.compact:
-        graph = compact.compact(graph)
-    config = make_config(graph, family.model, max_batch_size=family.max_batch_size, instances=family.instances)
-
-    expected = parity.torch_predict(work.network, signature)
-    with parity.serve(graph, config) as served:
-        agreement = parity.compare(expected, served, rows(test.inputs, 0, PARITY_ROWS), family.tolerance)
-        measured = family.measure(served, work.data)
-    metrics = _beside_rival(work, signature, _with_floors(measured.metrics, work.floors))
+    work = _begin(family, options)
+    graphs = _graphs(work)
+    with graph_export.serve(graphs) as served:
+        agreement = graph_export.compare(graphs, served)
+        measured = family.measure_graphs(served, work.data)
+    metrics = _beside_rival(work, _with_floors(measured.metrics, work.floors))
 
     earlier_s = work.trained.earlier_s if work.trained else 0.0
     run = _describe(work, metrics) | {"seconds": round(earlier_s + time.perf_counter() - started_s, 1)}
     runs.append(options.runs, run)
 
-    golden_inputs = rows(test.inputs, 0, family.golden_rows)
-    files = _side_files(work, run) | {
-        publish.GOLDEN: publish.golden(golden_inputs, expected(golden_inputs)),
-        "model.onnx": graph,
-    }
-    manifest = _manifest(work, Measured(metrics, measured.tables), agreement)
-    folder = publish.publish(publish.Release(config, files, manifest), options.repository)
+    manifest = _manifest(work, graphs, Measured(metrics, measured.tables), agreement)
+    release = graph_export.release(graphs, _side_files(work, run), manifest)
+    folder = publish.publish(release, options.repository)
     fitting.done(family, options)
-    return Exported(folder, metrics, agreement, time.perf_counter() - started_s, len(graph))
+    size = sum(len(graph.content) for graph in graphs.values())
+    return Exported(folder, metrics, agreement, time.perf_counter() - started_s, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,23 +79,41 @@ class _Work:
     family: Family[Any]
     options: Options
     data: Any
-    network: Any  # a torch module, with the task's inputs and outputs
+    network: Any  # a torch module, as the family made it
     trained: training.Trained | None
     recipe: Recipe | None
     floors: Mapping[str, float]
 
 
-def _begin(name: str, options: Options) -> _Work:
+def _begin(family: Family[Any], options: Options) -> _Work:
     """Reads the rows, and trains the network or loads its weights."""
-    family = find_family(name)
     recipe = fitting.choose(family, options)
     data = family.data(quick=options.quick)
     if recipe is None or not isinstance(family, TrainedFamily):
-        network = family.served(family.network())
-        return _Work(family, options, data, network, trained=None, recipe=None, floors=family.floors)
+        return _Work(family, options, data, family.network(), trained=None, recipe=None, floors=family.floors)
     floors = family.quick_floors if options.quick else family.floors
     recipe, trained = fitting.fit(family, data, recipe, options)
-    return _Work(family, options, data, family.served(trained.network), trained, recipe, floors)
+    return _Work(family, options, data, trained.network, trained, recipe, floors)
+
+
+def _graphs(work: _Work) -> dict[str, ExportedGraph]:
+    """Every graph of the family, by role, in the order of the task's."""
+    family = work.family
+    treatment = Treatment(
+        tolerance=family.tolerance,
+        max_batch_size=family.max_batch_size,
+        instances=family.instances,
+        golden_rows=family.golden_rows,
+        compact=family.compact,
+        free_axes=family.free_axes,
+    )
+    networks, inputs = family.graphs(work.network), family.graph_rows(work.network, work.data)
+    return graph_export.export(family.model, _signatures(family), networks, inputs, treatment)
+
+
+def _signatures(family: Family[Any]) -> Mapping[str, Signature]:
+    found: Mapping[str, Signature] = plugins.find(task.FOLDER, family.task, "PLUGIN").signatures
+    return found
 
 
 def _with_floors(metrics: Mapping[str, Metric], floors: Mapping[str, float]) -> dict[str, Metric]:
@@ -112,16 +122,17 @@ def _with_floors(metrics: Mapping[str, Metric], floors: Mapping[str, float]) -> 
     return {**metrics, **floored}
 
 
-def _beside_rival(work: _Work, signature: Signature, metrics: dict[str, Metric]) -> dict[str, Metric]:
+def _beside_rival(work: _Work, metrics: dict[str, Metric]) -> dict[str, Metric]:
     """The headline metric beside that of the family's rival, trained on the same rows, which a full run must beat."""
     family, options = work.family, work.options
     if not isinstance(family, TrainedFamily) or family.rival is None:
         return metrics
     rival: TrainedFamily[Any, Any] = family.rival()
     trained = training.train(rival, work.data, rival.quick_recipe if options.quick else rival.recipe, options.seed)
-    predict = parity.torch_predict(rival.served(trained.network), signature)
+    networks, signatures = rival.graphs(trained.network), _signatures(rival)
+    predict = {role: parity.torch_predict(network, signatures[role]) for role, network in networks.items()}
     headline, floor = next(iter(work.floors.items()))
-    reached = rival.measure(predict, work.data).metrics[headline].value
+    reached = rival.measure_graphs(predict, work.data).metrics[headline].value
     beside = {"baseline": reached, "baseline_name": f"{rival.model}, on the same rows"}
     beaten = {} if options.quick else {"floor": max(floor, reached)}
     return metrics | {headline: metrics[headline].model_copy(update=beside | beaten)}
@@ -134,7 +145,7 @@ def _describe(work: _Work, metrics: Mapping[str, Metric]) -> dict[str, Any]:
 
 
 def _side_files(work: _Work, run: Mapping[str, Any]) -> dict[str, bytes]:
-    files = {runs.FILE: (runs.as_json(run) + "\n").encode()}
+    files = {**work.family.files(work.network), runs.FILE: (runs.as_json(run) + "\n").encode()}
     if labels := work.family.labels():
         files[publish.LABELS] = "".join(f"{label}\n" for label in labels).encode()
     if work.trained:
@@ -142,7 +153,7 @@ def _side_files(work: _Work, run: Mapping[str, Any]) -> dict[str, bytes]:
     return files
 
 
-def _manifest(work: _Work, measured: Measured, agreement: Parity) -> Manifest:
+def _manifest(work: _Work, graphs: Mapping[str, ExportedGraph], measured: Measured, agreement: Parity) -> Manifest:
     """The version's manifest, but for what only publishing knows: files and seed."""
     family = work.family
     return Manifest(
@@ -150,6 +161,7 @@ def _manifest(work: _Work, measured: Measured, agreement: Parity) -> Manifest:
         family=family.name,
         created=records.now(),
         intended_use=(QUICK_NOTE if work.options.quick else "") + family.intended_use,
+        graphs=graph_export.as_manifest(graphs),
         labels=publish.LABELS if family.labels() else None,
         preprocessing=family.preprocessing,
         metrics=measured.metrics,

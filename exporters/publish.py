@@ -1,7 +1,10 @@
 """A version, from staged folder to its place in the repository. What is published never changes afterwards.
 
 <repository>/.staging-<model>-<random>/...    written and flushed to disk, unseen by readers
-<repository>/<model>/<n>/                     there at once and whole, by one rename
+<repository>/<model>.<graph>/<n>/             further graphs, each by a rename: no version has them yet
+<repository>/<model>/<n>/                     there at once and whole, by the last rename
+
+What a publisher leaves that is killed in between is the business of the next: its staging folder says what it was.
 """
 
 from __future__ import annotations
@@ -20,12 +23,14 @@ from typing import Any, Final
 import numpy as np
 
 from exporters.errors import ConfigDiffers, ExportFailed, FloorMissed
+from serving.errors import RepositoryInvalid
 from serving.repository.config import parse_config, read_config, write_config
-from serving.repository.digests import MANIFEST, digest_folder
+from serving.repository.digests import digest_folder
 from serving.repository.layout import CONFIG, VERSION_NAME
-from serving.repository.manifest import Manifest, Metric, write_manifest
+from serving.repository.manifest import MANIFEST, Manifest, Metric, read_manifest, write_manifest
 from serving.tensors import Tensors
 
+GRAPH: Final = "model.onnx"
 LABELS: Final = "labels.txt"
 GOLDEN: Final = "golden.npz"
 FILE_MODE: Final = 0o644  # whoever serves is seldom who publishes
@@ -35,12 +40,27 @@ ABANDONED_S: Final = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
+class FurtherGraph:
+    """A graph that lies beside its model, in a folder of its own."""
+
+    config: Any  # Triton's ModelConfig message, whose name is <model>.<graph>
+    files: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """All of a version but its number. `manifest` is written with the digests of the files and with its seed mark."""
 
     config: Any  # Triton's ModelConfig message, which has the model's name
     files: Mapping[str, bytes]  # by their names in the version's folder
     manifest: Manifest
+    further: tuple[FurtherGraph, ...] = ()
+
+    @property
+    def graphs(self) -> dict[str, tuple[Any, Mapping[str, bytes]]]:
+        """Configuration and files by folder, in the order of the renames: the model's own is the last."""
+        beside = {graph.config.name: (graph.config, graph.files) for graph in self.further}
+        return {**beside, self.config.name: (self.config, self.files)}
 
 
 def publish(release: Release, repository: Path) -> Path:
@@ -51,25 +71,37 @@ def publish(release: Release, repository: Path) -> Path:
     check_floors(release.manifest.metrics)
     repository.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     _sweep(repository)
-    name: str = release.config.name
-    model = repository / name
-    number = next_version(model)
-    with _staging(repository, name) as staging:
-        staged = staging / name
-        version = staged / str(number)
-        version.mkdir(parents=True)
-        _write(version, release, seed=number == 1)
-        write_config(staged / CONFIG, release.config)
-        _settle(staged)
-        if (model / CONFIG).exists():
-            _check_config(model / CONFIG, release.config)
-            _rename(version, model / version.name)
-        elif model.exists():
-            _rename(staged / CONFIG, model / CONFIG)
-            _rename(version, model / version.name)
-        else:
-            _rename(staged, model)
-    return model / version.name
+    model: str = release.config.name
+    number = next_version(repository, model)
+    with _staging(repository, model) as staging:
+        _write(staging, release, number, seed=not _versions(repository / model))
+        _settle(staging)
+        used = {name for name in release.graphs if _is_used(repository / name, repository / model)}
+        for name in used:
+            _check_config(repository / name / CONFIG, release.graphs[name][0])
+        try:
+            for name in release.graphs:
+                _move(staging / name, repository / name, str(number), anew=name not in used)
+        except BaseException:
+            _take_back(staging, repository)
+            raise
+    return repository / model / str(number)
+
+
+def _is_used(folder: Path, model: Path) -> bool:
+    """Whether a configuration is there that counts: the model's own, or of a graph that some version of it has."""
+    shared = folder == model or set(_versions(folder)) & set(_versions(model))
+    return bool(shared) and (folder / CONFIG).exists()
+
+
+def _move(staged: Path, target: Path, version: str, *, anew: bool) -> None:
+    """The staged version of a graph to its place; anew: with its config.pbtxt."""
+    if not target.exists():
+        _rename(staged, target)
+        return
+    if anew:
+        _rename(staged / CONFIG, target / CONFIG)
+    _rename(staged / version, target / version)
 
 
 def check_floors(metrics: Mapping[str, Metric]) -> None:
@@ -85,12 +117,15 @@ def check_floors(metrics: Mapping[str, Metric]) -> None:
             )
 
 
-def next_version(model: Path) -> int:
-    """One more than the highest version in the model's folder, 1 when there is none."""
-    numbers = (
-        [int(path.name) for path in model.iterdir() if VERSION_NAME.fullmatch(path.name)] if model.is_dir() else []
-    )
-    return max(numbers, default=0) + 1
+def next_version(repository: Path, model: str) -> int:
+    """One more than the highest version of the model or of one of its graphs, 1 when there is none."""
+    folders = (repository / model, *repository.glob(f"{model}.*"))
+    return max((number for folder in folders for number in _versions(folder)), default=0) + 1
+
+
+def _versions(folder: Path) -> list[int]:
+    """The numbers of the versions in a model's folder, which need not exist."""
+    return [int(path.name) for path in folder.glob("*") if VERSION_NAME.fullmatch(path.name)]
 
 
 def golden(inputs: Tensors, outputs: Tensors) -> bytes:
@@ -102,11 +137,21 @@ def golden(inputs: Tensors, outputs: Tensors) -> bytes:
     return stream.getvalue()
 
 
-def _write(version: Path, release: Release, *, seed: bool) -> None:
-    for name, content in release.files.items():
+def _write(staging: Path, release: Release, number: int, *, seed: bool) -> None:
+    """Every graph's folder as it will be; the manifest, which has the digests of all, last."""
+    digests = {name: _write_graph(staging / name, *parts, number) for name, parts in release.graphs.items()}
+    changes = {"seed": seed, "files": digests.pop(release.config.name), "graph_files": digests}
+    write_manifest(staging / release.config.name / str(number) / MANIFEST, release.manifest.model_copy(update=changes))
+
+
+def _write_graph(folder: Path, config: Any, files: Mapping[str, bytes], number: int) -> dict[str, str]:
+    """The digests of the files."""
+    version = folder / str(number)
+    version.mkdir(parents=True)
+    for name, content in files.items():
         (version / name).write_bytes(content)
-    manifest = release.manifest.model_copy(update={"seed": seed, "files": digest_folder(version)})
-    write_manifest(version / MANIFEST, manifest)
+    write_config(folder / CONFIG, config)
+    return digest_folder(version)
 
 
 def _check_config(path: Path, message: Any) -> None:
@@ -124,9 +169,23 @@ def _check_config(path: Path, message: Any) -> None:
 def _sweep(repository: Path) -> None:
     """Removes what publishers left who were killed: no publisher takes a day."""
     for folder in repository.glob(f"{STAGING}*"):
-        with suppress(OSError):  # another sweeper was quicker
+        with suppress(OSError, RepositoryInvalid):  # another sweeper was quicker
             if folder.stat().st_mtime < time.time() - ABANDONED_S:
+                _take_back(folder, repository)
                 shutil.rmtree(folder)
+
+
+def _take_back(staging: Path, repository: Path) -> None:
+    """Removes graphs that were renamed for a version whose own folder was not, so that nobody has them."""
+    for path in staging.glob(f"*/*/{MANIFEST}"):  # none once the version is there, one before
+        model, version = path.parent.parent.name, path.parent.name
+        named = read_manifest(path, path.name).graph_files
+        for folder in (folder for folder in repository.glob(f"{model}.*") if folder.name in named):
+            if (staging / folder.name / version).exists():
+                continue
+            shutil.rmtree(folder / version, ignore_errors=True)
+            if not _versions(folder):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -21,20 +23,24 @@ OPSET: Final = 18  # the oldest that torch's exporter writes natively
 PRODUCER: Final = "tidegate"
 
 
-def export(network: nn.Module, signature: Signature, example: Tensors) -> bytes:
+def export(
+    network: nn.Module, signature: Signature, example: Tensors, free_axes: Mapping[str, str] = MappingProxyType({})
+) -> bytes:
     """The network as ONNX, tensors named and ordered as in the signature, with a free batch axis.
 
     example: at least two rows, since an axis of length 1 would be taken for fixed. Sizes that the signature leaves
-    free are fixed to the example's. Batch norm and padding are folded into the convolutions by the exporter.
+    free are fixed to the example's, but for axis 1 of the inputs in free_axes, by the axis' name: those of one name
+    have one length. Batch norm and padding are folded into the convolutions by the exporter.
     """
     inputs = tuple(torch.from_numpy(example[spec.name]) for spec in signature.inputs)
     batch = torch.export.Dim("batch")
+    free = [free_axes.get(spec.name) for spec in signature.inputs]
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             network.eval(),
             inputs,
             dynamo=True,
-            dynamic_shapes=tuple({0: batch} for _ in inputs),
+            dynamic_shapes=tuple({0: batch, 1: torch.export.Dim(axis)} if axis else {0: batch} for axis in free),
             input_names=[spec.name for spec in signature.inputs],
             output_names=[spec.name for spec in signature.outputs],
             opset_version=OPSET,
@@ -42,7 +48,17 @@ def export(network: nn.Module, signature: Signature, example: Tensors) -> bytes:
         )
     if program is None:
         raise TypeError("torch.onnx.export gave no program")
+    _make_way(program.model.graph, {spec.name for spec in (*signature.inputs, *signature.outputs)})
     return serialise(program.model_proto)
+
+
+def _make_way(graph: Any, taken: AbstractSet[str]) -> None:
+    """Renames inner values that have a name of an input or output: torch calls what an Embedding gives `embedding`."""
+    ends = {id(value) for value in (*graph.inputs, *graph.outputs)}
+    made = [value for node in graph for value in node.outputs]
+    for value in (*graph.initializers.values(), *made):
+        if value.name in taken and id(value) not in ends:
+            value.name = f"inner_{value.name}"
 
 
 def serialise(model: onnx.ModelProto) -> bytes:
@@ -96,8 +112,8 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         # torch's own copies of its pytrees go through a name that it has deprecated.
         warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
-        # Of several inputs, which share the one axis.
-        warnings.filterwarnings("ignore", message="# The axis name: batch will not be used", category=UserWarning)
+        # Of several inputs, which share an axis.
+        warnings.filterwarnings("ignore", message=r"# The axis name: \w+ will not be used", category=UserWarning)
         try:
             yield
         finally:

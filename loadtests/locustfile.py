@@ -101,7 +101,7 @@ def _shots(models: Mapping[str, list[str]]) -> Iterator[Shot]:
     picture = os.environ.get("TIDEGATE_LOADTEST_IMAGE")
     for name, plugin in TASKS.items():
         example = plugin.example()
-        if picture and plugin.payload == "image":
+        if picture and example.kind == "image":
             media_type = mimetypes.guess_type(picture)[0] or "application/octet-stream"
             example = Example(Path(picture).read_bytes(), media_type, example.parameters, example.reply)
         for model in models.get(name, []):

@@ -14,6 +14,7 @@ from functools import partial
 from serving.batching.admission import Admission
 from serving.batching.batcher import Batcher
 from serving.batching.lane import Batch
+from serving.embedder import Embedder
 from serving.engine import Engine
 from serving.errors import SettingsInvalid
 from serving.gateway.access import Access
@@ -24,11 +25,16 @@ from serving.gateway.rpc.inference import Bounds
 from serving.gateway.rpc.server import RpcServer
 from serving.gateway.server import Listener, bind, serve
 from serving.gateway.traffic import Traffic
+from serving.index import Index
 from serving.keys import Keyring
-from serving.ledger import Ledger
-from serving.opening import open_engine, open_keyring, open_ledger
+from serving.ledger import Ledger, Pointers
+from serving.opening import open_claims, open_engine, open_index, open_keyring, open_ledger
 from serving.pipeline import Pipeline
-from serving.repository.layout import Index, scan
+from serving.readiness import Readiness
+from serving.reembedding import Reembedding
+from serving.repository.layout import Index as RepositoryIndex
+from serving.repository.layout import scan
+from serving.search import Search
 from serving.settings import Settings, option
 from serving.shadow import Shadows
 from serving.telemetry import Meters
@@ -54,6 +60,8 @@ class Parts:
     meters: Meters
     router: Router
     reconciler: Reconciler
+    search: Search
+    reembedding: Reembedding
     changes: Changes
     shadows: Shadows
     pipeline: Pipeline
@@ -66,12 +74,15 @@ class Parts:
 
     async def start(self) -> None:
         """Loads what is to be live."""
+        await self.reembedding.start()  # first: it is known then which versions collections need
         await self.reconciler.start()
 
     async def close(self) -> None:
         """Ends when the last request has."""
         await self.shadows.close()
+        await self.reembedding.close()
         await self.reconciler.close()
+        await self.search.index.close()
         await self.engine.close()
         self.threads.close()
 
@@ -83,6 +94,7 @@ def build(
     ledger: Ledger | None = None,
     keyring: Keyring | None = None,
     gate: Gatekeeper | None = None,
+    index: Index | None = None,
 ) -> Parts:
     """A gateway of these settings; what else is given takes the place of what the settings name."""
     meters = Meters()
@@ -96,12 +108,20 @@ def build(
     batching = Admission(inner) if inner.batches_itself else Batcher(inner, observe, lambda: traffic.quiet_turns)
     router = Router(settings.default_models)
     ledger = ledger or open_ledger(settings)
-    reconciler = Reconciler(settings.repository, ledger, Loader(batching, meters), router)
+    shadows = Shadows(meters)
+    pipeline = Pipeline(router, batching, threads, shadows)
+
+    def pointers(model: str) -> Pointers | None:
+        return reconciler.pointers(model)
+
+    index = index or open_index(settings)
+    readiness = Readiness(index, pointers)
+    search = Search(index, Embedder(pipeline, router), readiness, pointers)
+    reconciler = Reconciler(settings.repository, ledger, Loader(batching, meters), router, readiness)
+    reembedding = Reembedding(search, open_claims(settings), pointers, reconciler.look_again)
     changes = Changes(ledger, gate or Examiner(), reconciler.refresh, settings.load_timeout_s)
     known = keyring or open_keyring(settings)
     access = Access(known, meters, Quotas(lambda: reconciler.gateways, lambda: known.names))
-    shadows = Shadows(meters)
-    pipeline = Pipeline(router, batching, threads, shadows)
     models = partial(reconciler.models, shadows.tally)
 
     meters.ledger_connected.set_function(lambda: float(ledger.connected))
@@ -118,6 +138,8 @@ def build(
         meters=meters,
         router=router,
         reconciler=reconciler,
+        search=search,
+        reembedding=reembedding,
         changes=changes,
         shadows=shadows,
         pipeline=pipeline,
@@ -125,8 +147,10 @@ def build(
         traffic=traffic,
         access=access,
         protocol=protocol,
-        public=public_app(pipeline, protocol, models, traffic=traffic, threads=threads, limits=limits, access=access),
-        admin=admin_app(protocol, models, reconciler.states, changes, meters, access=access),
+        public=public_app(
+            pipeline, search, protocol, models, traffic=traffic, threads=threads, limits=limits, access=access
+        ),
+        admin=admin_app(protocol, search, models, reconciler.states, changes, meters=meters, access=access),
     )
 
 
@@ -135,8 +159,8 @@ class Offline:
     """What commands work with that are told a repository and a state."""
 
     changes: Changes
-    look: Callable[[], Awaitable[Index]]  # what the repository holds
-    refresh: Callable[[], Awaitable[Index]]  # the same, its new models given pointers
+    look: Callable[[], Awaitable[RepositoryIndex]]  # what the repository holds
+    refresh: Callable[[], Awaitable[RepositoryIndex]]  # the same, its new models given pointers
     ledger: Ledger
 
 
@@ -220,10 +244,10 @@ def open_changes(settings: Settings) -> Offline:
     """Changes with no gateway of one's own: gateways that run on this state follow them, others at their start."""
     ledger = open_ledger(settings)
 
-    async def look() -> Index:
+    async def look() -> RepositoryIndex:
         return await asyncio.to_thread(scan, settings.repository)
 
-    async def refresh() -> Index:
+    async def refresh() -> RepositoryIndex:
         index = await look()
         await ledger.change(seeded({name: model.first_version for name, model in index.models.items()}))
         return index

@@ -38,11 +38,13 @@ class EngineOptions:
 class Call:
     """What a run needs to know of its caller. `deadline_s` on time.monotonic()'s clock; `priority` 1 is most urgent.
 
-    0 stands for the model's default priority.
+    0 stands for the model's default priority. `begun_s`: of a request of several runs of a graph, when the first ended.
+    Of one priority, what began earliest goes first, and what has begun is not turned away: its work would be lost.
     """
 
     deadline_s: float = math.inf
     priority: int = 0
+    begun_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class Engine(ABC):
         """Ends after all runs have ended. No run is taken from here on."""
 
 
-def check_admission(name: str, rows: int, waiting_rows: int, rules: BatchRules) -> None:
+def check_admission(name: str, rows: int, waiting_rows: int, rules: BatchRules, call: Call) -> None:
     """Whether a request may wait for its turn: TensorInvalid when it is larger than a batch, QueueFull when it may not.
 
     name: of the graph; waiting_rows: that wait already.
@@ -138,7 +140,7 @@ def check_admission(name: str, rows: int, waiting_rows: int, rules: BatchRules) 
         raise TensorInvalid(
             f"{rows} rows in one request; the model takes at most {most}.", remedy="Send fewer rows a request."
         )
-    if waiting_rows + rows > rules.max_queue_rows:
+    if waiting_rows + rows > rules.max_queue_rows and call.begun_s == math.inf:
         raise QueueFull(f"{waiting_rows} rows wait for {name} already.", remedy="Try again later.")
 
 

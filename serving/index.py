@@ -109,7 +109,8 @@ class Index(ABC):
 
     @abstractmethod
     async def put(self, name: str, items: Sequence[Item], vectors: Mapping[int, Array]) -> None:
-        """Keeps the items, all or none, in place of those of the same ids, with a vector in each space given.
+        """Keeps the items, all or none, in place of those of the same ids, with a vector in each space given. When
+        the store goes away in the midst of it, some may be kept, each whole; whoever was not answered puts them again.
 
         vectors: version -> float32 [len(items), dimensions]. In spaces not given, the items are missing from now on.
         VectorInvalid when the dimensions are not those of the space.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import secrets
 
 from serving import engine as engines
+from serving import index as indexes
 from serving import ledger as ledgers
 from serving import plugins
 from serving.claim import FOLDER as CLAIMS
 from serving.claim import ClaimOptions, Claims
 from serving.engine import Engine, EngineOptions
 from serving.errors import NotFound, SettingsInvalid
+from serving.index import Index, IndexOptions
 from serving.keys import Keyring
 from serving.ledger import Ledger, LedgerOptions
 from serving.settings import Settings, option
@@ -38,6 +40,13 @@ def open_ledger(settings: Settings) -> Ledger:
     plugin = plugins.find(ledgers.FOLDER, "redis" if settings.redis else "file", "PLUGIN")
     ledger: Ledger = plugin(LedgerOptions(settings.state, settings.redis or ""))
     return ledger
+
+
+def open_index(settings: Settings) -> Index:
+    """Redis if the settings name one, else files."""
+    plugin = plugins.find(indexes.FOLDER, "redis" if settings.redis else "local", "PLUGIN")
+    index: Index = plugin(IndexOptions(settings.state, settings.redis or ""))
+    return index
 
 
 def open_engine(settings: Settings, threads: Threads) -> Engine:

@@ -6,7 +6,6 @@ import base64
 from typing import ClassVar, Final, TypeVar
 
 import numpy as np
-from pydantic import ValidationError
 
 from serving.codecs.frame import Frame
 from serving.codecs.image import Image, open_image
@@ -14,7 +13,7 @@ from serving.codecs.preprocessing import ImagePreprocessing
 from serving.errors import RepositoryInvalid
 from serving.repository.layout import Version
 from serving.repository.manifest import Manifest
-from serving.task import Parameters, Task
+from serving.task import Parameters, Task, read_preprocessing
 from serving.tensors import Tensors
 
 PIXELS: Final = "pixels"
@@ -31,12 +30,12 @@ P = TypeVar("P", bound=Parameters)
 class PictureTask(Task[P]):
     """A task whose payload is a picture and whose versions have labels."""
 
-    payload: ClassVar[str] = "image"
+    payloads: ClassVar[tuple[str, ...]] = ("image",)
 
     def __init__(self, version: Version) -> None:
         super().__init__(version)
         self.labels = _labels(version)
-        self.preprocessing = _preprocessing(version)
+        self.preprocessing = read_preprocessing(version, ImagePreprocessing)
 
     def view(self, image: Image) -> Tensors:
         """One row of pixels, uint8 [1, height, width, channels]. ImageInvalid for damaged data."""
@@ -46,15 +45,6 @@ class PictureTask(Task[P]):
         """Where what the model saw lies on the picture. Reads its header alone."""
         image = open_image(payload)
         return self.preprocessing.frame(image.width, image.height)
-
-
-def _preprocessing(version: Version) -> ImagePreprocessing:
-    try:
-        return ImagePreprocessing.model_validate(dict(version.manifest.preprocessing if version.manifest else {}))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in ("preprocessing", *first["loc"]))
-        raise RepositoryInvalid(f"{version.name}/manifest.json", field, first["msg"]) from None
 
 
 def _labels(version: Version) -> tuple[str, ...]:

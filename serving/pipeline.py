@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from serving.deadline import by_deadline
 from serving.engine import Call, Engine, Run, check_inputs
-from serving.errors import TaskMismatch, TidegateError
+from serving.errors import InvalidInput, TaskMismatch, TidegateError
 from serving.monitoring.agreement import same_tensors
 from serving.shadow import Shadows
 from serving.task import Reply, Request
@@ -35,6 +35,7 @@ from serving.versions.router import Router, Target
 T = TypeVar("T")
 SHADOW_S = 10.0  # for a copy to be answered
 CALLER_LEFT = "caller_left"
+AT_ONCE = 16  # of the rows that one caller sends together: enough for a batch or two, and the queue stays others' too
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,17 @@ class Answer:
     """A task's reply and where its seconds went. `afterwards`: to be called when it was sent."""
 
     reply: Reply
+    stages: Stages
+    afterwards: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The replies to several requests, in their order. `stages`: seconds of all of them, which overlap. `afterwards`:
+    as of Answer, of the first request alone.
+    """
+
+    replies: Sequence[Reply]
     stages: Stages
     afterwards: Callable[[], None] | None = None
 
@@ -69,20 +81,45 @@ class Pipeline:
     async def predict(self, verb: str, target: Target, request: Request[Any], call: Call) -> Answer:
         """The task's answer. Any error of errors.py but those of the repository."""
         with self._router.resolve(target, verb) as resident:
-            task = resident.task
-            if task is None:  # the router checked the verb, but types cannot know
-                raise TaskMismatch(f"{resident.version.model} does no task.")
-            stages = Stages()
-            reply = await _held(resident, call, stages, task.answer(request, self._steps(resident, call, stages)))
+            return await self._answer(resident, request, call)
 
-            async def compare(shadow: Resident) -> float:
-                if shadow.task is None:
-                    return 0.0
-                late = Call(time.monotonic() + SHADOW_S)
-                steps = self._steps(shadow, late, Stages())
-                return task.agreement(reply, await by_deadline(late.deadline_s, shadow.task.answer(request, steps)))
+    async def predict_all(self, verb: str, target: Target, requests: Sequence[Request[Any]], call: Call) -> Answers:
+        """The answers of one version to all requests, as if each came alone, AT_ONCE at a time.
 
-            return Answer(reply, stages, self._mirror(resident, compare))
+        Payloads of about the same length go together: their rows are then of the same shape, and meet in batches. The
+        first error ends it: what is under way is let finish, and InvalidInput says which request, as its `index`.
+        """
+        answers: dict[int, Answer] = {}
+        with self._router.resolve(target, verb) as resident:
+
+            async def one(i: int) -> None:
+                try:
+                    answers[i] = await self._answer(resident, requests[i], call)
+                except InvalidInput as error:
+                    error.extension = {**error.extension, "index": i}
+                    raise
+
+            await _in_turn(sorted(range(len(requests)), key=lambda i: len(requests[i].payload)), one)
+        stages = Stages()
+        for answer in answers.values():
+            stages.add(answer.stages)
+        return Answers([answers[i].reply for i in range(len(requests))], stages, answers[0].afterwards)
+
+    async def _answer(self, resident: Resident, request: Request[Any], call: Call) -> Answer:
+        task = resident.task
+        if task is None:  # the router checked the verb, but types cannot know
+            raise TaskMismatch(f"{resident.version.model} does no task.")
+        stages = Stages()
+        reply = await _held(resident, call, stages, task.answer(request, self._steps(resident, call, stages)))
+
+        async def compare(shadow: Resident) -> float:
+            if shadow.task is None:
+                return 0.0
+            late = Call(time.monotonic() + SHADOW_S)
+            steps = self._steps(shadow, late, Stages())
+            return task.agreement(reply, await by_deadline(late.deadline_s, shadow.task.answer(request, steps)))
+
+        return Answer(reply, stages, self._mirror(resident, compare))
 
     async def infer(self, target: Target, inputs: Tensors, call: Call, graph: str = "") -> Inference:
         """One run of a graph on the caller's own tensors; TensorInvalid when they do not fit it.
@@ -122,7 +159,7 @@ class Pipeline:
 class _Steps:
     """Satisfies task.Steps for one request."""
 
-    __slots__ = ("_call", "_engine", "_resident", "_stages", "_threads")
+    __slots__ = ("_begun_s", "_call", "_counted_s", "_engine", "_resident", "_stages", "_threads")
 
     def __init__(self, resident: Resident, engine: Engine, threads: Threads, call: Call, stages: Stages) -> None:
         self._resident = resident
@@ -130,6 +167,8 @@ class _Steps:
         self._threads = threads
         self._call = call
         self._stages = stages
+        self._counted_s = 0.0  # up to when runs are
+        self._begun_s: dict[str, float] = {}  # role -> when its first run ended
 
     async def pre(self, function: Callable[[], Tensors]) -> Tensors:
         tensors, waited_s, ran_s = await self._threads.prepare(self._resident.version.model, function)
@@ -142,10 +181,21 @@ class _Steps:
         key = resident.key(graph)
         batched = resident.version.graphs[graph].config.rules.max_batch_size > 0
         check_inputs(inputs, resident.loaded[graph].inputs, batched=batched)
-        run: Run = await self._engine.run(key, inputs, self._call)
-        self._stages.queue_s += run.queue_s
-        self._stages.run_s += run.run_s
+        call = self._call
+        if graph in self._begun_s:
+            call = Call(call.deadline_s, call.priority, self._begun_s[graph])
+        run: Run = await self._engine.run(key, inputs, call)
+        self._count(run)
+        self._begun_s.setdefault(graph, self._counted_s)
         return run.outputs
+
+    def _count(self, run: Run) -> None:
+        """Of runs at the same time, each second counts once."""
+        ended_s, lasted_s = time.monotonic(), run.queue_s + run.run_s
+        share = min(1.0, (ended_s - self._counted_s) / lasted_s) if lasted_s else 0.0
+        self._counted_s = ended_s
+        self._stages.queue_s += share * run.queue_s
+        self._stages.run_s += share * run.run_s
 
     def post(self, function: Callable[[], T]) -> T:
         started_s = time.monotonic()
@@ -158,6 +208,27 @@ class _Steps:
         self._stages.queue_s += waited_s
         self._stages.post_s += ran_s
         return result
+
+
+async def _in_turn(order: Iterable[int], one: Callable[[int], Awaitable[None]]) -> None:
+    """Does `one` for each number, AT_ONCE at a time. After an error it begins no other, and raises it at the end."""
+    rest = iter(order)
+    failures: list[TidegateError] = []
+
+    async def work() -> None:
+        for i in rest:
+            if failures:
+                return
+            try:
+                await one(i)
+            except TidegateError as error:
+                failures.append(error)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(AT_ONCE):
+            group.create_task(work())
+    if failures:
+        raise failures[0]
 
 
 async def _held(resident: Resident, call: Call, stages: Stages, work: Awaitable[T]) -> T:

@@ -51,8 +51,10 @@ class Settings(BaseSettings):
     load_timeout_s: float = Field(default=120.0, gt=0, description="for all gateways to load a version to be promoted")
     # The models that answer when a request names none. A name that the repository does not hold is passed over.
     default_models: Annotated[Mapping[str, str], NoDecode] = {
+        "caption": "captioner",
         "classify": "efficientnet-lite0",
         "detect": "nanodet",
+        "embed": "clip",
         "segment": "selfie",
     }
     cores: int = Field(default_factory=_cores, ge=1)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serving.errors import RepositoryInvalid
 from serving.repository.config import TensorSpec
@@ -43,6 +43,7 @@ class FileReply(Reply):
 
 
 P = TypeVar("P", bound=Parameters)
+M = TypeVar("M", bound=BaseModel)
 JSON: Final = "application/json"
 
 
@@ -63,13 +64,15 @@ class Request(Generic[P]):
 class Example:
     """A real request and what the reply looks like. Feeds warm-up, OpenAPI, contract tests and load test.
 
-    payload: the body as raw bytes; content_type: of that body; parameters: as they stand in the query.
+    payload: the body as raw bytes; content_type: of that body; parameters: as they stand in the query; kind: of the
+    payload.
     """
 
     payload: bytes
     content_type: str
     parameters: Mapping[str, Any]
     reply: Mapping[str, Any]
+    kind: str = "image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,23 +111,25 @@ class Task(ABC, Generic[P]):
 
     verb: ClassVar[str]
     summary: ClassVar[str]
-    payload: ClassVar[str]  # what the payload is: "image"
+    payloads: ClassVar[tuple[str, ...]]  # what a payload may be: "image", "text"; the first unless it is said
     parameters: ClassVar[type[Parameters]]
     reply: ClassVar[type[Reply]]
     signatures: ClassVar[Mapping[str, Signature]]
+    any_graph: ClassVar[bool] = False  # whether one of its graphs is enough
     media_types: ClassVar[tuple[str, ...]] = (JSON,)  # of its replies: the first unless the caller asks for another
 
     def __init__(self, version: Version) -> None:
         self.model = version.model
         self.version = version.number
-        for role in self.signatures:
-            if role not in version.graphs:
-                raise RepositoryInvalid(f"{version.name}/manifest.json", "graphs", f"expected a graph {role!r}")
+        missing = [role for role in self.signatures if role not in version.graphs]
+        if missing and not (self.any_graph and len(missing) < len(self.signatures)):
+            expected = " or ".join(map(repr, missing)) if self.any_graph else repr(missing[0])
+            raise RepositoryInvalid(f"{version.name}/manifest.json", "graphs", f"expected a graph {expected}")
 
     @classmethod
     @abstractmethod
     def example(cls) -> Example:
-        """A small request that any version of the task can take."""
+        """A small request, and what its reply looks like."""
 
     @abstractmethod
     def encode(self, request: Request[P]) -> Tensors:
@@ -146,8 +151,22 @@ class Task(ABC, Generic[P]):
         """
         return float(reply.model_dump(exclude={"version"}) == other.model_dump(exclude={"version"}))
 
-    def warm_up(self) -> Mapping[str, Tensors]:
-        """One row for each graph by its role, made from the example. Blocking."""
+    def sample(self) -> Request[P]:
+        """A small request that this version can take: the example, unless some versions want another."""
         example = self.example()
         parameters: Any = self.parameters.model_validate(dict(example.parameters))
-        return {SINGLE_GRAPH: self.encode(Request(example.payload, parameters))}
+        return Request(example.payload, parameters, kind=example.kind)
+
+    def warm_up(self) -> Mapping[str, Tensors]:
+        """One row for each graph by its role, made from the sample. Blocking."""
+        return {SINGLE_GRAPH: self.encode(self.sample())}
+
+
+def read_preprocessing(version: Version, kind: type[M]) -> M:
+    """What the manifest says under `preprocessing`, as the task wants it; RepositoryInvalid names the field."""
+    try:
+        return kind.model_validate(dict(version.manifest.preprocessing if version.manifest else {}))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in ("preprocessing", *first["loc"]))
+        raise RepositoryInvalid(f"{version.name}/manifest.json", field, first["msg"]) from None

@@ -31,6 +31,13 @@ class Stages:
     run_s: float = 0.0
     post_s: float = 0.0
 
+    def add(self, other: Stages) -> None:
+        """Counts another part of the same request in."""
+        self.queue_s += other.queue_s
+        self.pre_s += other.pre_s
+        self.run_s += other.run_s
+        self.post_s += other.post_s
+
 
 class RequestMeter:
     """The meters of one model, version and task, looked up once when the version is loaded."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from exporters.data import emoji, fashion_mnist
+from exporters.data import emoji, emoji_names, fashion_mnist
 from exporters.data.files import debian_file, human_models_file
 from exporters.errors import PackageMissing
 
@@ -25,6 +25,12 @@ def need_clothes() -> None:
 def need_emoji() -> None:
     """To be called by whatever cannot do without the emoji font."""
     _need(emoji.font_file)
+
+
+def need_names() -> None:
+    """To be called by whatever cannot do without emoji and what they are called."""
+    _need(emoji.font_file)
+    _need(lambda: debian_file(emoji_names.PACKAGE, emoji_names.FILES[-1]))
 
 
 def _need(find: Callable[[], object]) -> None:

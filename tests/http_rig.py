@@ -183,7 +183,11 @@ class Live:
 
 
 def build_tiny(
-    folder: Path, engine: Engine, settings: Mapping[str, Any], gate: Gatekeeper | None = None, **config: Any
+    folder: Path,
+    engine: Engine | None,
+    settings: Mapping[str, Any],
+    gate: Gatekeeper | None = None,
+    **config: Any,
 ) -> Parts:
     """A gateway of `colours` (classify) and `double` (plain), not yet started. `config`: of colours' config.pbtxt."""
     repository = folder / "repository"

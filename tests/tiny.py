@@ -273,8 +273,15 @@ def add_two_graphs(root: Path, name: str = "pair") -> Path:
         made = add(root, f"{name}.{graph}")
         for extra in ("manifest.json", "labels.txt"):
             (made / extra).unlink(missing_ok=True)
-    write_classifier_manifest(folder, graphs={"model": f"{name}.decoder", "encoder": f"{name}.encoder"})
+    write_graphs_manifest(folder, {"model": f"{name}.decoder", "encoder": f"{name}.encoder"})
     return folder
+
+
+def write_graphs_manifest(folder: Path, graphs: dict[str, str], **changes) -> None:
+    """As write_classifier_manifest, of a version with these graphs by role, as their files are now."""
+    root, model = folder.parent.parent, folder.parent.name
+    further = {name: digest_folder(root / name / folder.name) for name in graphs.values() if name != model}
+    write_classifier_manifest(folder, graphs=graphs, graph_files=further, **changes)
 
 
 def slow_graph(path: Path) -> None:
@@ -312,3 +319,182 @@ def add_slow(root: Path, name: str = "slow", number: int = 1, **fields) -> Path:
     folder = add_plain(root, name, number, **fields)
     slow_graph(folder / "model.onnx")
     return folder
+
+
+def add_embedder(
+    root: Path, name: str = "embed", number: int = 1, *, towers=("image", "text"), size: int = 8, turn: int = 0
+) -> Path:
+    """Publishes a version whose embeddings are the mean colour, or the shares of "red", "green" and "blue" among the
+    words, and a fourth number that is never 0; gives its folder. turn: rolls them, so that versions have other spaces.
+    """
+    from exporters.graph_config import make_config
+
+    folder, graphs = root / name / str(number), {}
+    for tower in towers:
+        graphs[tower] = name if tower == towers[0] else f"{name}.{tower}"
+        path = root / graphs[tower] / str(number) / "model.onnx"
+        (_colour_tower if tower == "image" else _word_tower)(path, size, turn)
+        message = make_config(path.read_bytes(), graphs[tower], max_batch_size=8, instances=1)
+        write_config(root / graphs[tower] / "config.pbtxt", message)
+    preprocessing = {}
+    if "image" in towers:
+        preprocessing["image"] = {"resize": None, "size": size, "resample": "bilinear", "channels": 3}
+    if "text" in towers:
+        preprocessing["text"] = {"max_tokens": 16, "pad_to": 4}
+        (folder / "tokenizer.json").write_text(word_tokenizer())
+    write_graphs_manifest(folder, graphs, task="embed", labels=None, preprocessing=preprocessing)
+    return folder
+
+
+def word_tokenizer(words=("[PAD]", "[UNK]", *COLOURS), special=()) -> str:
+    """A tokenizer.json of these words, by default [PAD] 0, [UNK] 1, red 2, green 3, blue 4."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))  # noqa: S106
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(list(special))
+    return tokenizer.to_str()
+
+
+def _colour_tower(path: Path, size: int, turn: int) -> None:
+    """pixels uint8 [n, size, size, 3] -> embedding float32 [n, 4]."""
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["x", "axes"], ["means"], keepdims=0),
+        helper.make_node("Div", ["means", "most"], ["shares"]),
+        *_unit_length(),
+    ]
+    constants = [
+        ("axes", np.array([1, 2])),
+        ("most", np.float32(255)),
+        ("places", np.roll(np.eye(4, dtype=np.float32), turn, axis=1)[:3]),
+        ("fourth", np.roll(np.float32([0, 0, 0, 0.1]), turn)),
+    ]
+    value = helper.make_tensor_value_info
+    pixels = value("pixels", TensorProto.UINT8, ["n", size, size, 3])
+    write_graph(path, nodes, [pixels], [value("embedding", TensorProto.FLOAT, ["n", 4])], constants)
+
+
+def _word_tower(path: Path, _size: int, turn: int) -> None:
+    """input_ids and attention_mask int64 [n, length] -> embedding float32 [n, 4]."""
+    table = np.zeros((5, 3), np.float32)
+    table[2:] = np.eye(3)
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["words"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
+        helper.make_node("Mul", ["words", "column"], ["counted"]),
+        helper.make_node("ReduceSum", ["counted", "first"], ["sums"], keepdims=0),
+        helper.make_node("ReduceSum", ["mask", "first"], ["lengths"], keepdims=1),
+        helper.make_node("Div", ["sums", "lengths"], ["shares"]),
+        *_unit_length(),
+    ]
+    constants = [
+        ("table", table),
+        ("last", np.array([2])),
+        ("first", np.array([1])),
+        ("places", np.roll(np.eye(4, dtype=np.float32), turn, axis=1)[:3]),
+        ("fourth", np.roll(np.float32([0, 0, 0, 0.1]), turn)),
+    ]
+    value = helper.make_tensor_value_info
+    inputs = [value(name, TensorProto.INT64, ["n", "length"]) for name in ("input_ids", "attention_mask")]
+    write_graph(path, nodes, inputs, [value("embedding", TensorProto.FLOAT, ["n", 4])], constants)
+
+
+def _unit_length():
+    return [
+        helper.make_node("MatMul", ["shares", "places"], ["placed"]),
+        helper.make_node("Add", ["placed", "fourth"], ["vector"]),
+        helper.make_node("LpNormalization", ["vector"], ["embedding"], axis=1, p=2),
+    ]
+
+
+CAPTION_WORDS = ("[PAD]", "[UNK]", "[START]", "[END]", "a", *COLOURS, "disc", "spot")
+
+
+def add_captioner(
+    root: Path,
+    name: str = "caption",
+    number: int = 1,
+    *,
+    size: int = 8,
+    longest: int = 12,
+    ends: bool = True,
+    queue_rows: int = 256,
+) -> Path:
+    """Publishes a version that says "a red disc" of what is red, and with two beams or more "a red spot", which is
+    likelier; gives its folder. longest: tokens of a caption; ends: whether it comes to an end before; queue_rows: that
+    may wait for the decoder.
+    """
+    from exporters.graph_config import make_config
+
+    folder, graphs = root / name / str(number), {"encoder": name, "decoder": f"{name}.decoder"}
+    for graph, write in zip(graphs.values(), (_colour_encoder, _word_decoder), strict=True):
+        path = root / graph / str(number) / "model.onnx"
+        write(path, size, longest, ends)
+        message = make_config(path.read_bytes(), graph, max_batch_size=8, instances=1)
+        if graph != name:
+            message.parameters["max_queue_rows"].string_value = str(queue_rows)
+        write_config(root / graph / "config.pbtxt", message)
+    (folder / "tokenizer.json").write_text(word_tokenizer(CAPTION_WORDS, special=CAPTION_WORDS[:4]))
+    write_graphs_manifest(
+        folder, graphs, task="caption", labels=None, preprocessing=caption_preprocessing(size, longest)
+    )
+    return folder
+
+
+def caption_preprocessing(size: int = 8, longest: int = 12) -> dict:
+    """As add_captioner's manifest has it."""
+    image = {"resize": None, "size": size, "resample": "bilinear", "channels": 3}
+    return {"image": image, "text": {"max_tokens": longest, "start": 2, "end": 3, "pad": 0}}
+
+
+def _colour_encoder(path: Path, size: int, _longest: int, _ends: bool) -> None:
+    """pixels uint8 [n, size, size, 3] -> memory float32 [n, size, 3]: the mean colour of each row of pixels, 0 to 1."""
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["x", "axis"], ["means"], keepdims=0),
+        helper.make_node("Div", ["means", "most"], ["memory"]),
+    ]
+    value = helper.make_tensor_value_info
+    pixels = value("pixels", TensorProto.UINT8, ["n", size, size, 3])
+    memory = value("memory", TensorProto.FLOAT, ["n", size, 3])
+    write_graph(path, nodes, [pixels], [memory], [("axis", np.array([2])), ("most", np.float32(255))])
+
+
+def _word_decoder(path: Path, size: int, longest: int, ends: bool) -> None:
+    """tokens int64 [n, longest], length int64 [n, 1], memory -> logits float32 [n, words]: what may follow the last
+    word that counts, and of the colours the one that is seen.
+    """
+    chances = np.full((len(CAPTION_WORDS), len(CAPTION_WORDS)), 1e-9)
+    start, end, a, disc, spot = (CAPTION_WORDS.index(word) for word in ("[START]", "[END]", "a", "disc", "spot"))
+    colours = [CAPTION_WORDS.index(colour) for colour in COLOURS]
+    chances[start, a] = 1
+    chances[a, colours] = 1
+    chances[np.ix_(colours, (disc, spot))] = [0.55, 0.45]
+    chances[disc, [end, a, disc]] = [0.4, 0.3, 0.3]
+    chances[spot, [end, a]] = [0.99, 0.01]
+    if not ends:
+        chances[:, end] = 1e-12
+    seen = np.zeros((3, len(CAPTION_WORDS)))
+    seen[range(3), colours] = 4
+    nodes = [
+        helper.make_node("Sub", ["length", "one"], ["place"]),
+        helper.make_node("GatherElements", ["tokens", "place"], ["last"], axis=1),
+        helper.make_node("Squeeze", ["last", "one"], ["word"]),
+        helper.make_node("Gather", ["table", "word"], ["usual"]),
+        helper.make_node("ReduceMean", ["memory", "one"], ["colour"], keepdims=0),
+        helper.make_node("MatMul", ["colour", "seen"], ["looks"]),
+        helper.make_node("Add", ["usual", "looks"], ["logits"]),
+    ]
+    value = helper.make_tensor_value_info
+    inputs = [
+        value("tokens", TensorProto.INT64, ["n", longest]),
+        value("length", TensorProto.INT64, ["n", 1]),
+        value("memory", TensorProto.FLOAT, ["n", size, 3]),
+    ]
+    logits = value("logits", TensorProto.FLOAT, ["n", len(CAPTION_WORDS)])
+    table = np.log(chances).astype(np.float32)
+    constants = [("one", np.array([1])), ("table", table), ("seen", seen.astype(np.float32))]
+    write_graph(path, nodes, inputs, [logits], constants)

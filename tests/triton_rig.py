@@ -127,6 +127,7 @@ class TritonServer:
     def pause(self) -> None:
         """SIGSTOP to the server: the system goes on accepting connections for it, and nothing answers."""
         os.kill(self.pid, signal.SIGSTOP)
+        until(self._stands_still, "each of its threads stands still")
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
@@ -149,6 +150,10 @@ class TritonServer:
                 if re.fullmatch(rf"{re.escape(model)}(_\d+)+", name):
                     found[f"{file.parent.name}/{name}"] = child
         return found
+
+    def _stands_still(self) -> bool:
+        stats = Path(f"/proc/{self.pid}/task").glob("*/stat")
+        return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in stats)
 
     def _is_ready(self) -> bool:
         assert self._process

@@ -5,8 +5,9 @@ set -euo pipefail
 folder=${1:-.data}
 missing=0
 
-debian() { # a Debian package's files, as they would lie under /
+debian() { # a Debian package's files, as they would lie under /; further arguments: only these of them
   local package=$1 present=$2
+  shift 2
   [ -e "$folder/debian/$present" ] && return
   command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || {
     echo "There is no apt-get here. Unpack the Debian package $package into $folder/debian." >&2
@@ -18,7 +19,7 @@ debian() { # a Debian package's files, as they would lie under /
   echo "fetching $package ..."
   (cd "$fetched" && { apt-get download -qq "$package" 2>/dev/null || { apt-get update -qq && apt-get download -qq "$package"; }; })
   mkdir -p "$folder/debian"
-  dpkg-deb -x "$fetched"/*.deb "$folder/debian"
+  dpkg-deb --fsys-tarfile "$fetched"/*.deb | tar -x -C "$folder/debian" "$@"
   rm -rf "$fetched"
 }
 
@@ -52,5 +53,7 @@ SUMS
 
 debian dataset-fashion-mnist usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz
 debian fonts-noto-color-emoji usr/share/fonts/truetype/noto/NotoColorEmoji.ttf
+cldr=usr/share/unicode/cldr/common
+debian unicode-cldr-core $cldr/annotationsDerived/en.xml ./$cldr/annotations{,Derived}/en.xml ./usr/share/doc/unicode-cldr-core/copyright
 human_models
 exit "$missing"

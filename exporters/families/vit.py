@@ -9,52 +9,16 @@ from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional
 
 from exporters import augmentation
 from exporters.data.fashion_mnist import CLASSES, SIDE
 from exporters.family import Recipe
 from exporters.fashion import MEAN, SCALE, FashionClassifier
 from exporters.layers import PixelsIn
+from exporters.transformer import Layer
 
 PATCH = 4  # pixels from one patch to the next
 WIDTH, HEADS, DEPTH = 64, 4, 4
-
-
-class Attention(nn.Module):
-    """Self-attention of several heads over tokens float32 [N, tokens, width]."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.triple = nn.Linear(width, 3 * width)  # queries, keys and values
-        self.out = nn.Linear(width, width)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        split = self.triple(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(split[0], split[1], split[2])
-        attended: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
-        return attended
-
-
-class Layer(nn.Module):
-    """Attention, then two dense layers, each added to what went in and each behind a layer norm."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.attention = nn.Sequential(nn.LayerNorm(width), Attention(width, heads), nn.Dropout(dropout))
-        self.dense = nn.Sequential(
-            nn.LayerNorm(width),
-            nn.Linear(width, 2 * width),
-            nn.GELU(),
-            nn.Linear(2 * width, width),
-            nn.Dropout(dropout),
-        )
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        tokens = tokens + self.attention(tokens)
-        layer: Tensor = tokens + self.dense(tokens)
-        return layer
 
 
 class Network(nn.Module):

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import click
 
-from loadtests.bench import behind, photo, protocol, report, tiny
+from loadtests.bench import behind, photo, protocol, report, search, tiny
 from loadtests.bench.comparison import AnswersDiffer, Comparison, Turns
 from loadtests.bench.perf_analyzer import PerfAnalyzerFailed
 from loadtests.bench.wrk import INSTALL, WrkFailed
 from loadtests.server_process import ServerFailed
 
-COMPARISONS = ("tiny", "photo", "triton", "protocol")
+COMPARISONS = ("tiny", "photo", "triton", "protocol", "search")
 
 
 @click.command(context_settings={"show_default": True})
@@ -55,6 +55,8 @@ def _compare(name: str, turns: Turns, repository: Path) -> Comparison:
         return behind.compare(turns, repository)
     if name == "protocol":
         return protocol.compare(turns, repository)
+    if name == "search":
+        return search.compare(turns, search.in_clusters())
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise click.ClickException("tiny wants two cores: one for the server, one for the load.")

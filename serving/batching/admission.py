@@ -11,9 +11,9 @@ import time
 from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from operator import attrgetter
 from typing import Final
 
+from serving.batching.lane import ORDER
 from serving.batching.policy import admit
 from serving.engine import ANY_TIME, Call, Engine, Loaded, Run, Statistics, check_admission
 from serving.errors import DeadlinePassed, ModelNotReady
@@ -69,6 +69,7 @@ class _Entry:
 
     rows: int
     priority: int
+    begun_s: float
     deadline_s: float
     turn: asyncio.Future[None]
 
@@ -88,7 +89,7 @@ class _Lane:
 
     async def run(self, inputs: Tensors, call: Call) -> Run:
         rows = row_count(inputs) if self._rules.max_batch_size else 1
-        check_admission(self._key.name, rows, sum(entry.rows for entry in self._waiting), self._rules)
+        check_admission(self._key.name, rows, sum(entry.rows for entry in self._waiting), self._rules, call)
         self._present += 1
         self.idle.clear()
         try:
@@ -112,8 +113,8 @@ class _Lane:
             return
         rules = self._rules
         priority = min(call.priority or rules.default_priority, rules.priority_levels)
-        entry = _Entry(rows, priority, call.deadline_s, asyncio.get_running_loop().create_future())
-        insort(self._waiting, entry, key=attrgetter("priority"))
+        entry = _Entry(rows, priority, call.begun_s, call.deadline_s, asyncio.get_running_loop().create_future())
+        insort(self._waiting, entry, key=ORDER)
         try:
             await entry.turn
         except asyncio.CancelledError:

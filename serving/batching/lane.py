@@ -20,6 +20,7 @@ from serving.repository.layout import GraphKey
 from serving.tensors import Tensors, concatenate, row_count, rows
 
 MOST_TURNS: Final = 64
+ORDER: Final = attrgetter("priority", "begun_s")  # of those who wait; then by arrival
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class _Entry:
     rows: int
     shape: Hashable
     priority: int
+    begun_s: float
     enqueued_s: float
     deadline_s: float
     future: asyncio.Future[Run]
@@ -93,7 +95,7 @@ class Lane:
     def _enqueue(self, inputs: Tensors, call: Call) -> _Entry:
         rules = self._rules
         count = row_count(inputs) if rules.max_batch_size else 1
-        check_admission(self._key.name, count, self._waiting_rows, self._stated)
+        check_admission(self._key.name, count, self._waiting_rows, self._stated, call)
         priority = min(call.priority or rules.default_priority, rules.priority_levels)
         now_s = time.monotonic()
         entry = _Entry(
@@ -101,12 +103,13 @@ class Lane:
             rows=count,
             shape=tuple((name, array.dtype, array.shape[1:]) for name, array in inputs.items()),
             priority=priority,
+            begun_s=call.begun_s,
             enqueued_s=now_s,
             deadline_s=call.deadline_s,
             future=self._loop.create_future(),
         )
-        if rules.priority_levels:
-            insort(self._waiting, entry, key=attrgetter("priority"))
+        if rules.priority_levels or call.begun_s < math.inf:
+            insort(self._waiting, entry, key=ORDER)
         else:
             self._waiting.append(entry)
         self._waiting_rows += count

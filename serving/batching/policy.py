@@ -88,7 +88,8 @@ def admit(waiting: Sequence[Arriving], now_s: float, free_rows: int) -> tuple[tu
 
 
 def decide(waiting: Sequence[Waiting], now_s: float, free_slots: int, rules: BatchRules) -> Decision:
-    """The next batch, or when to ask again. `waiting` stands in order: most urgent first, then by arrival.
+    """The next batch, or when to ask again. `waiting` stands in order: most urgent first, then what began earlier, then
+    by arrival.
 
     Requests whose deadline has passed are named in `expired` as far as the queue was looked at, and never taken.
     """

@@ -18,6 +18,15 @@ from serving.tensors import Array
 MOST_CHARACTERS: Final = 100_000  # of one text: far beyond what any model here reads
 
 
+def read_text(payload: bytes) -> str:
+    """TextInvalid for what is not UTF-8."""
+    try:
+        return payload.decode()
+    except UnicodeDecodeError as error:
+        detail = f"The text is not UTF-8: byte {error.start} cannot be read."
+        raise TextInvalid(detail, remedy="Encode it as UTF-8.") from None
+
+
 class TextPreprocessing(BaseModel):
     """How a version reads text. `pad_to`: rows are as long as the next multiple of it, so that texts of about the same
     length meet in a batch; what is longer than `max_tokens` is cut.
@@ -48,7 +57,14 @@ class TextCodec:
             raise TextInvalid(f"The text has more than {MOST_CHARACTERS:,} characters.", remedy="Send less of it.")
         if not text.strip():
             raise TextInvalid("The text is empty.", remedy="Send some words.")
-        ids = self.tokenizer.encode(text).ids
+        return self.row(self.tokenizer.encode(text).ids)
+
+    def row(self, ids: Sequence[int]) -> tuple[Array, Array]:
+        """As encode, of token ids of this tokenizer. TextInvalid when there is none, or one that it does not know."""
+        known = self.tokenizer.get_vocab_size()
+        if not ids or not 0 <= min(ids) <= max(ids) < known:
+            detail = f"The token ids are not 1 or more from 0 to {known - 1}."
+            raise TextInvalid(detail, remedy="Use the model's own tokenizer, or send text.")
         most = self.settings.max_tokens
         if len(ids) > most:
             ids = [*ids[: most - 1], ids[-1]]  # the last token says that here the text ends

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from serving.repository.config import TensorSpec
 from serving.repository.layout import Graph, GraphKey
 from serving.tensors import DTYPES, Array, Tensors, row_count
 
+EMBEDDING: Final = "embedding"
 Compute = Callable[[GraphKey, Tensors], Tensors]
 
 
@@ -37,7 +39,8 @@ class FakeEngine(Engine):
     """Runs `compute` after `service_s(rows)` seconds, `instance_group.count` runs at once.
 
     gate: runs wait here while it is cleared; it begins open. runs: what was run, as (graph, rows), in order.
-    Without `compute`, an output row of n numbers is the row's mean, plus 0 to n-1, modulo 1.
+    Without `compute`, an output row of n numbers is the row's mean, plus 0 to n-1, modulo 1; as an embedding it is
+    brought to length 1, without which it would be none.
     """
 
     def __init__(
@@ -99,6 +102,8 @@ def _outputs(specs: Sequence[TensorSpec], inputs: Tensors) -> Tensors:
         shape = tuple(max(1, size) for size in spec.shape)
         steps = np.arange(int(np.prod(shape)), dtype=np.float64)
         values = np.mod(means[:, np.newaxis] + steps / max(1, steps.size), 1.0)
+        if spec.name == EMBEDDING:
+            values /= np.linalg.norm(values, axis=1, keepdims=True)
         outputs[spec.name] = values.reshape(len(means), *shape).astype(DTYPES[spec.datatype])
     return outputs
 

@@ -21,7 +21,9 @@ from serving.gateway.http import CALLER, credentials_of, read_request, send_answ
 from serving.gateway.open_inference import OpenInference
 from serving.gateway.quota import Usage
 from serving.gateway.routes.admin import admin_router, changes_router
+from serving.gateway.routes.collections import collection_routes, collections_admin_router, collections_router
 from serving.gateway.routes.docs import docs_router, document_router
+from serving.gateway.routes.embeddings import embeddings_route
 from serving.gateway.routes.playground import playground_router
 from serving.gateway.routes.probes import probes_router
 from serving.gateway.routes.repository import repository_router
@@ -30,6 +32,7 @@ from serving.gateway.routes.v2 import Bounds, infer_routes
 from serving.gateway.routes.v2_models import protocol_router
 from serving.gateway.traffic import Traffic, check_head
 from serving.pipeline import Pipeline
+from serving.search import Search
 from serving.telemetry import Meters
 from serving.threads import Threads
 from serving.versions.catalog import GraphState, ModelList
@@ -105,6 +108,7 @@ class Gateway:
 
 def public_app(
     pipeline: Pipeline,
+    search: Search,
     protocol: OpenInference,
     models: Callable[[], ModelList],
     *,
@@ -116,10 +120,13 @@ def public_app(
     """What callers reach: tasks, models, /v2, probes, the documentation and the playground."""
     direct = [
         *task_routes(pipeline, traffic, limits.body, limits.request_s),
+        embeddings_route(pipeline, traffic, threads, limits.body, limits.request_s),
+        *collection_routes(search, traffic, threads, limits.body, limits.request_s),
         *infer_routes(protocol, traffic, threads, Bounds(limits.body, limits.tensor_json, limits.request_s)),
     ]
     routers = [
         models_router(models),
+        collections_router(search),
         protocol_router(protocol, "predict"),
         probes_router(protocol.ready),
         docs_router(TITLE),
@@ -130,17 +137,19 @@ def public_app(
 
 def admin_app(
     protocol: OpenInference,
+    search: Search,
     models: Callable[[], ModelList],
     states: Callable[[], list[GraphState]],
     changes: Changes,
-    meters: Meters,
     *,
+    meters: Meters,
     access: Access,
 ) -> Gateway:
     """What operators reach."""
     routers = [
         admin_router(models, meters),
         changes_router(changes),
+        collections_admin_router(search),
         protocol_router(protocol, "admin"),
         repository_router(states, changes),
         probes_router(protocol.ready),

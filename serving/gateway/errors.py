@@ -1,7 +1,7 @@
 """Errors to HTTP: one table of status codes, and the shapes that clients of each protocol know.
 
 RFC 9457 problems (https://www.rfc-editor.org/rfc/rfc9457) everywhere but under /v2, whose clients read
-`{"error": "..."}`.
+`{"error": "..."}`, and where OpenAI's clients ask.
 """
 
 from __future__ import annotations
@@ -19,6 +19,17 @@ from serving.gateway.http import Header, Outbound
 
 PROBLEM_JSON: Final = b"application/problem+json"
 RETRY_AFTER_S: Final = (1, 5)  # spread, so that those who were refused together do not come back together
+OPENAI_PATH: Final = "/v1/embeddings"
+OPENAI_TYPES: Final = {
+    HTTPStatus.UNAUTHORIZED: "authentication_error",
+    HTTPStatus.FORBIDDEN: "permission_error",
+    HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
+}
+# The parameter that an error is about, where the error itself does not say.
+OPENAI_PARAMS: Final = (
+    ("model", errors.NotFound | errors.TaskMismatch | errors.ModelAmbiguous | errors.ModelNotReady),
+    ("input", errors.TextInvalid),
+)
 
 
 class InternalError(TidegateError):
@@ -98,8 +109,35 @@ def protocol_error(error: TidegateError, path: str) -> Outbound:
     return Outbound(_dumps({"error": str(error)}), status, headers=_headers(error))
 
 
+def openai_error(error: TidegateError, path: str) -> Outbound:
+    """OpenAI's error, with the status that its clients know: input errors are 400.
+
+    Source: https://platform.openai.com/docs/guides/error-codes
+    """
+    del path
+    status = status_of(error)
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        status = HTTPStatus.BAD_REQUEST
+    headers = _headers(error)
+    if status == HTTPStatus.CONFLICT:  # which the clients would try again
+        headers += ((b"x-should-retry", b"false"),)
+    place, parameter = error.extension.get("index"), error.extension.get("param")
+    if parameter is None:
+        parameter = next((name for name, kinds in OPENAI_PARAMS if isinstance(error, kinds)), None)
+    usual = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    body = {
+        "message": str(error) if place is None else f"Input {place}: {error}",
+        "type": OPENAI_TYPES.get(status, usual),
+        "param": parameter,
+        "code": error.code,
+    }
+    return Outbound(b'{"error":' + _dumps(body) + b"}", status, headers=headers)
+
+
 def shaped(error: TidegateError, path: str) -> Outbound:
     """The error in the shape that clients of this path know."""
+    if path == OPENAI_PATH:
+        return openai_error(error, path)
     shape = protocol_error if path == "/v2" or path.startswith("/v2/") else problem
     return shape(error, path)
 

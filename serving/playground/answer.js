@@ -5,6 +5,7 @@ import { boxOf, clearDrawing, cssColour, drawOver } from "./picture.js";
 
 const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const number = new Intl.NumberFormat("en", { maximumFractionDigits: 4 });
+const FIRST_FEW = 8; // of a row of numbers
 const isShare = (value) => typeof value === "number" && value >= 0 && value <= 1;
 const millis = (value) => `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
 
@@ -43,7 +44,8 @@ export function showAnswer({ headers, tookMs, reply, picture }, size) {
     timingNode(headers.get("server-timing") ?? "", tookMs),
   );
   const first = predictions?.[0];
-  const found = first ? `: ${first.label ?? ""}${isShare(first.score) ? ` ${percent.format(first.score)}` : ""}` : "";
+  const text = typeof reply?.text === "string" ? `: ${reply.text}` : "";
+  const found = first ? `: ${first.label ?? ""}${isShare(first.score) ? ` ${percent.format(first.score)}` : ""}` : text;
   return `Answered in ${millis(tookMs)}${found}`;
 }
 
@@ -53,17 +55,27 @@ function pictureNode(blob) {
   return image;
 }
 
-/** What an answer says beside its predictions: its text, and its numbers. */
+/** What an answer says beside its predictions: its text, and its numbers, of a long row of them the first few. */
 function plainParts(reply) {
   const { text, model, version, predictions, ...rest } = reply ?? {};
   const nodes = typeof text === "string" ? [element("blockquote", {}, text)] : [];
-  const facts = Object.entries(rest).filter(([, value]) => ["number", "string", "boolean"].includes(typeof value));
+  const plain = (value) => ["number", "string", "boolean"].includes(typeof value) || isRow(value);
+  const facts = Object.entries(rest).filter(([, value]) => plain(value));
   if (!facts.length) return nodes;
   const shown = facts.flatMap(([name, value]) => [
     element("dt", {}, name),
-    element("dd", {}, typeof value === "number" ? number.format(value) : String(value)),
+    element("dd", {}, textOf(value)),
   ]);
   return [...nodes, element("dl", {}, ...shown)];
+}
+
+const isRow = (value) => Array.isArray(value) && value.length > 0 && value.every((one) => typeof one === "number");
+
+function textOf(value) {
+  if (typeof value === "number") return number.format(value);
+  if (!isRow(value)) return String(value);
+  const first = value.slice(0, FIRST_FEW).map((one) => number.format(one)).join("  ");
+  return value.length > FIRST_FEW ? `${first}  …` : first;
 }
 
 function listOf(predictions, size) {

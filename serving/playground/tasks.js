@@ -8,7 +8,8 @@ export function tasksOf(openapi) {
   return Object.entries(openapi.paths ?? {}).flatMap(([path, { post }]) => {
     const content = post?.requestBody?.content ?? {};
     const mediaTypes = Object.keys(content).filter((type) => type.startsWith("image/"));
-    const part = content["multipart/form-data"]?.schema?.required?.[0];
+    const parts = Object.entries(content["multipart/form-data"]?.schema?.properties ?? {});
+    const [part] = parts.find(([, { format }]) => format === "binary") ?? []; // it may take other things too
     const verb = post?.["x-tidegate-task"];
     if (!verb || !part || !mediaTypes.length) return [];
     const parameters = (post.parameters ?? [])

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
-from serving.redis.wire import CHECK, FAULTS, RedisAway, Wire, dialler, explain, hang_up
+from serving.redis.wire import ANSWER_S, CHECK, FAULTS, RedisAway, Wire, dialler, explain, hang_up
 
 T = TypeVar("T")
 
@@ -44,11 +44,14 @@ class Attempts:
 class RedisLink:
     """Exchanges one after another on one connection, which is given up when an answer did not come.
 
+    patience: how many times as long as usual all may take, for commands that work through much.
     `where`: host, port and database. up: the last exchange came to its end. refused: the last one that writes did not.
     """
 
-    def __init__(self, url: str) -> None:
-        self.connect, self.where = dialler(url)
+    def __init__(self, url: str, patience: float = 1.0) -> None:
+        self.connect, self.where = dialler(url, ANSWER_S * patience)
+        self._exchange_s = EXCHANGE_S * patience
+        self._turn_s = TURN_S * patience
         self.attempts = Attempts()
         self.up = False
         self.refused = False
@@ -61,7 +64,7 @@ class RedisLink:
         self._said: dict[bool, str] = {}
 
     async def exchange(self, work: Callable[[Wire], Awaitable[T]], *, writes: bool = False) -> T:
-        """What `work` returns; it may ask several times. RedisAway, within EXCHANGE_S once it is its turn.
+        """What `work` returns; it may ask several times. RedisAway, in bounded time once it is its turn.
 
         What else `work` raises is raised. Whoever cancels takes the connection along if answers are outstanding, so
         that nobody else reads them.
@@ -69,7 +72,7 @@ class RedisLink:
         wire = Wire()
         await self._take_turn()
         try:
-            async with asyncio.timeout(EXCHANGE_S):
+            async with asyncio.timeout(self._exchange_s):
                 result = await self._exchange(wire, work)
         except ResponseError as error:
             self.up = True
@@ -96,7 +99,7 @@ class RedisLink:
     async def _take_turn(self) -> None:
         before = self._failures
         try:
-            async with asyncio.timeout(TURN_S):
+            async with asyncio.timeout(self._turn_s):
                 await self._turn.acquire()
         except TimeoutError:
             raise RedisAway("Too much is asked of Redis at once.", "Try again.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -61,7 +62,10 @@ class Wire:
         if self.connection is None:
             raise RedisAway("There is no connection to Redis.", "Try again.")
         self.settled, self.unsure = False, commits
-        await self.connection.send_packed_command(self.connection.pack_commands(commands), check_health=False)
+        try:
+            await self.connection.send_packed_command(self.connection.pack_commands(commands), check_health=False)
+        except RuntimeError:  # uvloop's, of a connection that was reset just now
+            raise faults.ConnectionError("The connection was closed.") from None
         replies = [await self._reply(self.connection) for _ in commands]
         self.settled, self.unsure = True, False
         for reply in replies:
@@ -77,15 +81,18 @@ class Wire:
             return error
 
 
-def dialler(url: str) -> tuple[Connect, str]:
-    """What makes connections, and where to. SettingsInvalid, without the URL: it may hold a password."""
+def dialler(url: str, answer_s: float = ANSWER_S) -> tuple[Connect, str]:
+    """What makes connections, and where to. SettingsInvalid, without the URL: it may hold a password.
+
+    answer_s: the longest that one reply may take.
+    """
     try:
         parts: dict[str, Any] = {**parse_url(url)}
         kind = parts.pop("connection_class", Connection)
         # Last, so that no query of the URL can undo them.
         settings = {
             **parts,
-            "socket_timeout": ANSWER_S,
+            "socket_timeout": answer_s,
             "socket_connect_timeout": ANSWER_S,
             "retry": Retry(NoBackoff(), 0),
             "retry_on_timeout": False,
@@ -105,6 +112,10 @@ def dialler(url: str) -> tuple[Connect, str]:
         connection: AbstractConnection = kind(**settings)
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
+            if answer_s > ANSWER_S:  # something listens; whether it answers is not worth so long a wait
+                async with asyncio.timeout(ANSWER_S):
+                    await connection.send_command("PING")
+                    await connection.read_response()
         except BaseException:
             await hang_up(connection)
             raise

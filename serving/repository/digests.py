@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from serving.errors import RepositoryInvalid
+from serving.repository.layout import Version
+from serving.repository.manifest import MANIFEST
 
-if TYPE_CHECKING:
-    from serving.repository.layout import Version
-
-MANIFEST = "manifest.json"
+_REMEDY = "Publish the version again; a version never changes once it is published."
 
 
 def digest_file(path: Path) -> str:
@@ -37,13 +35,32 @@ def version_digest(version: Version) -> str:
     return f"sha256:{hashlib.sha256(''.join(graphs).encode()).hexdigest()}"
 
 
-def verify(folder: Path, expected: Mapping[str, str], name: str) -> None:
-    """Compares the files of a version folder with its manifest. `name`: the folder, as errors shall call it.
+def verify_version(version: Version) -> None:
+    """Compares all files of a version, those of its graphs in folders of their own too, with its manifest.
 
-    RepositoryInvalid: a file is missing, has another content, is a link, or is not in the manifest.
+    RepositoryInvalid as of `verify`, or where manifest and graphs do not match. A plain Triton model has no manifest.
     """
-    remedy = "Publish the version again; a version never changes once it is published."
-    present = {path.name: path for path in folder.iterdir() if path.name != MANIFEST}
+    manifest = version.manifest
+    if manifest is None:
+        return
+    verify(version.folder, manifest.files, version.name)
+    folders = {graph.key.name: graph.file.parent for graph in version.graphs.values()}
+    apart = {name: folder for name, folder in folders.items() if folder != version.folder}
+    for name in sorted(apart.keys() ^ manifest.graph_files.keys()):
+        what = "the digests of this graph's files" if name in apart else "the name of one of its further graphs"
+        raise RepositoryInvalid(f"{version.name}/{MANIFEST}", f"graph_files.{name}", f"expected {what}", remedy=_REMEDY)
+    for name, folder in apart.items():
+        verify(folder, manifest.graph_files[name], f"{name}/{folder.name}", unlisted=())
+
+
+def verify(folder: Path, expected: Mapping[str, str], name: str, unlisted: Collection[str] = (MANIFEST,)) -> None:
+    """Compares the files of a folder with what its manifest lists. `name`: the folder, as errors shall call it.
+
+    unlisted: files that no manifest lists. RepositoryInvalid: a file is missing, has another content, is a link, or is
+    not in the manifest.
+    """
+    remedy = _REMEDY
+    present = {path.name: path for path in folder.iterdir() if path.name not in unlisted}
     for file in sorted(present.keys() - expected.keys()):
         raise RepositoryInvalid(f"{name}/{file}", "", "expected no file that the manifest does not list", remedy=remedy)
     for file, digest in expected.items():

@@ -2,7 +2,8 @@
 
     <model>/config.pbtxt
     <model>/<n>/{model.onnx, manifest.json, labels.txt, golden.npz, ...}
-    <model>.<graph>/...                 the further graphs of a model that has several
+    <model>.<graph>/config.pbtxt        the further graphs of a model that has several
+    <model>.<graph>/<n>/{model.onnx, golden.npz}
 
 No text of a caller is ever joined into a path: names are looked up in the index, or not found. One wrong folder is a
 problem on a list and takes nothing else down.
@@ -19,8 +20,7 @@ from typing import Final
 
 from serving.errors import RepositoryInvalid
 from serving.repository.config import GraphConfig, read_config
-from serving.repository.digests import MANIFEST
-from serving.repository.manifest import Manifest, read_manifest
+from serving.repository.manifest import MANIFEST, Manifest, read_manifest
 
 MODEL_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 VERSION_NAME: Final = re.compile(r"[1-9][0-9]{0,9}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from serving.errors import RepositoryInvalid
+
+MANIFEST: Final = "manifest.json"
 
 
 class _Part(BaseModel):
@@ -84,8 +86,9 @@ class Manifest(_Part):
     """A version's manifest. `files` has the SHA-256 of every other file in the folder, as `sha256:<hex>`.
 
     `graphs` maps the role that the task knows a graph by to its Triton model name; empty for a model of one graph,
-    whose role is `model`. `preprocessing` is the task's own business: the task checks it when it is bound.
-    `seed`: a model with no state yet starts here. `tables`: what stands behind the metrics.
+    whose role is `model`. `graph_files`: as `files`, of those graphs that lie in folders of their own, by their names.
+    `preprocessing` is the task's own business: the task checks it when it is bound. `seed`: a model with no state yet
+    starts here. `tables`: what stands behind the metrics.
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
@@ -104,6 +107,7 @@ class Manifest(_Part):
     licence: Licence
     code: Code
     files: Mapping[str, str]
+    graph_files: Mapping[str, Mapping[str, str]] = {}
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -122,4 +126,6 @@ def read_manifest(path: Path, file: str) -> Manifest:
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Writes the manifest as indented JSON."""
-    path.write_text(manifest.model_dump_json(by_alias=True, indent=2, exclude_none=True) + "\n", encoding="utf-8")
+    unused = None if manifest.graph_files else {"graph_files"}
+    text = manifest.model_dump_json(by_alias=True, indent=2, exclude_none=True, exclude=unused)
+    path.write_text(text + "\n", encoding="utf-8")

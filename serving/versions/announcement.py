@@ -24,26 +24,26 @@ async def describe_member(
         for name, keeper in keepers.items()
     }
     ready = {name: keeper.ready for name, keeper in keepers.items()}
+    preparing: dict[str, str] = {}
+    for name, version in _to_be_stable(document).items():
+        if version not in ready.get(name, ()):
+            continue
+        if (unready := await dependents.unready(name, document.models[name])) is not None:
+            ready[name] = tuple(one for one in ready[name] if one != version)
+            if unready.hopeless:
+                failed[name] = {**failed[name], version: unready.reason}
+            else:
+                preparing[name] = unready.reason
     return Member(
         id=ident,
         epoch=document.epoch,
         revision=document.revision,
-        preparing=await _take_out_unready(ready, document, dependents),
+        preparing=preparing,
         ready=ready,
         failed={name: reasons for name, reasons in {**failed, **unknown}.items() if reasons},
     )
 
 
-async def _take_out_unready(
-    ready: dict[str, tuple[int, ...]], document: Document, dependents: Dependents
-) -> dict[str, str]:
-    """What wanted versions still wait for though they are loaded, by model; they are taken out of `ready`."""
-    found = {}
-    for name, pointers in document.models.items():
-        wanted = pointers.wanted
-        if wanted is None or wanted.role != "stable" or wanted.version not in ready.get(name, ()):
-            continue
-        if (reason := await dependents.unready(name, pointers)) is not None:
-            found[name] = reason
-            ready[name] = tuple(version for version in ready[name] if version != wanted.version)
-    return found
+def _to_be_stable(document: Document) -> dict[str, int]:
+    wanted = {name: pointers.wanted for name, pointers in document.models.items()}
+    return {name: one.version for name, one in wanted.items() if one is not None and one.role == "stable"}

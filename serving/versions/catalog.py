@@ -119,4 +119,6 @@ def _card(version: Version) -> dict[str, Any] | None:
     shown = {"family", "created", "intended_use", "metrics", "tables", "parity", "data", "licence", "code", "files"}
     if not version.manifest.tables:
         shown.remove("tables")
+    if version.manifest.graphs:
+        shown |= {"graphs", "graph_files"}
     return version.manifest.model_dump(mode="json", include=shown, exclude_none=True)

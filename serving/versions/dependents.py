@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Protocol
 
 from serving.ledger import Pointers
+
+
+@dataclass(frozen=True, slots=True)
+class Unready:
+    """What a version still waits for; hopeless: it will not come by waiting."""
+
+    reason: str
+    hopeless: bool = False
 
 
 class Dependents(Protocol):
@@ -15,8 +24,8 @@ class Dependents(Protocol):
         """The versions that must stay loaded, whether pointers name them or not."""
         ...
 
-    async def unready(self, model: str, pointers: Pointers) -> str | None:
-        """What has still to be done before the wanted version may be stable, such as "embedding faces: 20 of 500"."""
+    async def unready(self, model: str, pointers: Pointers) -> Unready | None:
+        """What has still to be done before the wanted version may be stable."""
         ...
 
 
@@ -27,6 +36,6 @@ class NoDependents:
         del model
         return ()
 
-    async def unready(self, model: str, pointers: Pointers) -> str | None:
+    async def unready(self, model: str, pointers: Pointers) -> Unready | None:
         del model, pointers
         return None

@@ -12,9 +12,9 @@ from typing import Final
 
 from serving.errors import RepositoryInvalid
 from serving.repository.contents import check_contents
-from serving.repository.digests import MANIFEST, verify, version_digest
+from serving.repository.digests import verify_version, version_digest
 from serving.repository.layout import Version
-from serving.repository.manifest import read_manifest
+from serving.repository.manifest import MANIFEST, read_manifest
 from serving.timestamp import timestamp
 from serving.verdict import Check, Verdict
 from serving.versions.gate import Bars, Findings, judge
@@ -117,7 +117,8 @@ class Examiner:
         return report, None
 
     def _job(self, candidate: Version, stable: Version | None) -> Job:
-        sizes = sum(path.stat().st_size for one in (candidate, stable) if one for path in one.folder.iterdir())
+        folders = [folder for one in (candidate, stable) if one for folder in _folders(one)]
+        sizes = sum(path.stat().st_size for folder in folders for path in folder.iterdir())
         return Job(
             candidate=str(candidate.folder.absolute()),
             stable=str(stable.folder.absolute()) if stable else None,
@@ -138,16 +139,15 @@ def _stable_identity(stable: Version | None) -> tuple[str, ...]:
 
 def _read(version: Version) -> _Reading:
     """Looks at every file, each time: a version never changes, but nothing here relies on that. Blocking."""
-    folders = {graph.file.parent: str(graph.key) for graph in version.graphs.values()} | {version.folder: version.name}
     try:
-        files = sum(check_contents(folder, name) for folder, name in folders.items())
+        files = sum(check_contents(folder, name) for folder, name in _folders(version).items())
     except RepositoryInvalid as problem:
         return _Reading(files_problem=str(problem))
     except OSError as error:
         return _Reading(files_problem=f"{version.name}: expected files that can be read; {error.strerror}")
     reading = _Reading(files=files)
     try:
-        _verify(version, folders)
+        _verify(version)
         return replace(reading, digest=version_digest(version))
     except RepositoryInvalid as problem:
         return replace(reading, digests_problem=str(problem))
@@ -155,14 +155,13 @@ def _read(version: Version) -> _Reading:
         return replace(reading, digests_problem=f"{version.name}: expected files that can be read; {error.strerror}")
 
 
-def _verify(version: Version, folders: dict[Path, str]) -> None:
-    manifest = version.manifest
-    if manifest is None:
-        return
+def _folders(version: Version) -> dict[Path, str]:
+    """The version's folder and those of its further graphs, as errors call them."""
+    return {graph.file.parent: str(graph.key) for graph in version.graphs.values()} | {version.folder: version.name}
+
+
+def _verify(version: Version) -> None:
     file = f"{version.name}/{MANIFEST}"
-    if read_manifest(version.folder / MANIFEST, file) != manifest:
+    if version.manifest and read_manifest(version.folder / MANIFEST, file) != version.manifest:
         raise RepositoryInvalid(file, "", "changed since the repository was read", remedy="Publish another version.")
-    for folder, name in folders.items():
-        if folder != version.folder:
-            raise RepositoryInvalid(name, "", "expected no graph whose files the manifest does not list")
-    verify(version.folder, manifest.files, version.name)
+    verify_version(version)

@@ -109,7 +109,8 @@ def _digests(findings: Findings) -> Check:
         return Check(name="digests", passed=False, detail=findings.digests_problem)
     if findings.manifest is None:
         return Check(name="digests", passed=None, detail=PLAIN)
-    count = len(findings.manifest.files)
+    manifest = findings.manifest
+    count = len(manifest.files) + sum(map(len, manifest.graph_files.values()))
     return Check(name="digests", passed=True, measured=count, detail="every file is as the manifest says")
 
 

@@ -12,7 +12,7 @@ from serving import plugins
 from serving.engine import Engine, Loaded
 from serving.errors import NotFound, RepositoryInvalid
 from serving.repository.config import GraphConfig
-from serving.repository.digests import verify
+from serving.repository.digests import verify_version
 from serving.repository.layout import Graph, Version
 from serving.task import FOLDER as TASKS
 from serving.task import Task
@@ -63,7 +63,7 @@ def bind(version: Version) -> tuple[Task[Any] | None, Mapping[str, Tensors]]:
     manifest = version.manifest
     if manifest is None:
         return None, {}
-    verify(version.folder, manifest.files, version.name)
+    verify_version(version)
     try:
         plugin: type[Task[Any]] = plugins.find(TASKS, manifest.task, "PLUGIN")
     except NotFound:

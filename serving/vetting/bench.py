@@ -31,20 +31,24 @@ class NothingToMeasure(Exception):
 
 @dataclass(slots=True)
 class Subject:
-    """A version and what the steps have found out about it so far. rows: a warm-up row for each graph, by role."""
+    """A version and what the steps have found out about it so far; rows: to warm up with. All by the graphs' roles."""
 
     version: Version
     task: Task[Any] | None = None
     rows: Mapping[str, Tensors] = field(default_factory=dict)
     loaded: dict[str, Loaded] = field(default_factory=dict)
-    golden: Golden | None = None
-    alone: Tensors | None = None  # what its golden rows gave, each run by itself
+    golden: dict[str, Golden] = field(default_factory=dict)
+    alone: dict[str, Tensors] = field(default_factory=dict)  # what the golden rows gave, each run by itself
     nonfinite: Counter[str] = field(default_factory=Counter)
 
     def graph(self, role: str) -> Graph:
         """The graph as it is run here: one run at a time, on one thread."""
         graph = self.version.graphs[role]
         return replace(graph, config=replace(graph.config, instances=1, threads_per_run=1))
+
+    def folder(self, role: str) -> Path:
+        """Where the graph's files lie."""
+        return self.version.graphs[role].file.parent
 
     def batched(self, role: str) -> bool:
         return self.version.graphs[role].config.rules.max_batch_size > 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -60,7 +61,7 @@ def difference(found: Tensors, expected: Tensors, file: str) -> float:
 
     RepositoryInvalid: an output is missing or has another shape; `file`: where the expected ones stand.
     """
-    worst = 0.0
+    differences = [0.0]
     for name, wanted in expected.items():
         got = found.get(name)
         if got is None:
@@ -69,11 +70,13 @@ def difference(found: Tensors, expected: Tensors, file: str) -> float:
         if got.shape != wanted.shape:
             shapes = f"expected {list(got.shape)}, as the graph gives; found {list(wanted.shape)}"
             raise RepositoryInvalid(file, f"output.{name[:60]}", shapes)
-        largest = _largest(got, wanted)
-        if not math.isfinite(largest):
-            return largest
-        worst = max(worst, largest)
-    return worst
+        differences.append(_largest(got, wanted))
+    return worst(differences)
+
+
+def worst(differences: Sequence[float]) -> float:
+    """The largest; one that is not finite, if there is any."""
+    return next((one for one in differences if not math.isfinite(one)), max(differences))
 
 
 def nonfinite(outputs: Tensors) -> Counter[str]:
@@ -85,14 +88,14 @@ def nonfinite(outputs: Tensors) -> Counter[str]:
 
 def spread(outputs: Tensors) -> float:
     """How far the rows lie apart, as the largest difference of any one value between two rows."""
-    worst = 0.0
+    most = 0.0
     for array in outputs.values():
         if np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_:
             values = array.astype(np.float64)
-            worst = max(worst, float(np.nan_to_num(values.max(axis=0) - values.min(axis=0)).max(initial=0.0)))
+            most = max(most, float(np.nan_to_num(values.max(axis=0) - values.min(axis=0)).max(initial=0.0)))
         elif any(row.tolist() != array[0].tolist() for row in array):
-            worst = float("inf")
-    return worst
+            most = float("inf")
+    return most
 
 
 def differing_rows(inputs: Tensors) -> int:

@@ -13,7 +13,7 @@ from serving.errors import RepositoryInvalid, TidegateError
 from serving.tensors import Array, Tensors, concatenate, row_count, rows
 from serving.versions.loader import warm_up_rows
 from serving.vetting.bench import Bench, NothingToMeasure, Subject
-from serving.vetting.golden import GOLDEN, Golden, difference, differing_rows, nonfinite, read_golden, spread
+from serving.vetting.golden import GOLDEN, Golden, difference, differing_rows, nonfinite, read_golden, spread, worst
 
 BATCH_SIZES: Final = (2, 8)  # and max_batch_size
 LATENCY_ROWS: Final = (1, 8)
@@ -23,48 +23,64 @@ LATENCY_S: Final = 4.0  # after which the rounds that were made must do
 
 
 async def golden(bench: Bench) -> Mapping[str, float]:
-    """Golden rows one at a time. Figures: largest difference, rows of another top-1, values not finite, spread."""
+    """Golden rows of each graph, one at a time. Figures: largest difference, rows of another top-1, values not finite,
+    and spread, of the graph whose rows lie closest together.
+    """
     subject = bench.candidate
-    subject.golden = read_golden(subject.version.folder, subject.version.name)
-    if subject.golden is None:
-        if bench.stable and (bench.stable.version.folder / GOLDEN).exists():
+    for role in subject.loaded:
+        if (known := _golden(subject, role)) is not None:
+            subject.golden[role] = known
+        elif bench.stable and role in bench.stable.loaded and (bench.stable.folder(role) / GOLDEN).exists():
             expected = f"expected this file, as version {bench.stable.version.number} has; publish the version again"
-            raise RepositoryInvalid(f"{subject.version.name}/{GOLDEN}", "", expected)
+            raise RepositoryInvalid(f"{subject.version.graphs[role].key}/{GOLDEN}", "", expected)
+    if not subject.golden:
         raise NothingToMeasure(f"it has no {GOLDEN}")
-    file = f"{subject.version.name}/{GOLDEN}"
-    role = _golden_role(subject, subject.golden, file)
+    found = [await _golden_of_one(bench, role) for role in subject.golden]
+    varied = [one for one in found if one["differing_rows"] > 1] or found
+    return {
+        "rows": sum(one["rows"] for one in found),
+        "difference": worst([one["difference"] for one in found]),
+        "other_top_1": sum(one["other_top_1"] for one in found),
+        **subject.nonfinite,
+        **{name: min(varied, key=lambda one: one["spread"])[name] for name in ("differing_rows", "spread")},
+    }
+
+
+async def _golden_of_one(bench: Bench, role: str) -> Mapping[str, float]:
+    """Figures of one graph; its values that are not finite are added to the subject's."""
+    subject, known = bench.candidate, bench.candidate.golden[role]
+    file = f"{subject.version.graphs[role].key}/{GOLDEN}"
+    _check_names(subject, role, known, file)
     try:
-        subject.alone = await _one_by_one(bench, subject, role, subject.golden.inputs)
+        alone = await _one_by_one(bench, subject, role, known.inputs)
     except TidegateError as error:
         raise RepositoryInvalid(file, "", f"expected rows that the graph takes. {error.detail}") from None
-    subject.nonfinite.update(nonfinite(subject.alone))
-    labels = _labels(subject)
+    subject.alone[role] = alone
+    subject.nonfinite.update(nonfinite(alone))
     return {
-        "rows": row_count(subject.golden.inputs),
-        "difference": difference(subject.alone, subject.golden.outputs, file),
-        "other_top_1": _other_top_1(subject.alone, subject.golden.outputs, len(labels)),
-        **subject.nonfinite,
-        "differing_rows": differing_rows(subject.golden.inputs),
-        "spread": spread(subject.alone),
+        "rows": row_count(known.inputs),
+        "difference": difference(alone, known.outputs, file),
+        "other_top_1": _other_top_1(alone, known.outputs, len(_labels(subject))),
+        "differing_rows": differing_rows(known.inputs),
+        "spread": spread(alone),
     }
 
 
 async def batch(bench: Bench) -> Mapping[str, float]:
     """Rows alone against the same rows in batches. Figures: largest difference, largest batch."""
     subject = bench.candidate
-    worst, largest = 0.0, 0
+    differences, largest = [0.0], 0
     for role, graph in subject.version.graphs.items():
         limit = graph.config.rules.max_batch_size
         inputs, alone = await _rows_alone(bench, role)
         for size in sorted({size for size in (*BATCH_SIZES, limit) if 1 < size <= limit and inputs}):
             repeated, expected = _repeat(inputs, size), _repeat(alone, size)
             together = (await bench.run_on(subject, role, repeated)).outputs
-            found = difference(together, expected, f"{graph.key} in a batch of {size}")
-            worst = found if not found <= worst else worst  # said this way round, NaN stays
+            differences.append(difference(together, expected, f"{graph.key} in a batch of {size}"))
             largest = max(largest, size)
     if not largest:
         raise NothingToMeasure("it takes one row at a time")
-    return {"difference": worst, "rows": largest}
+    return {"difference": worst(differences), "rows": largest}
 
 
 async def agreement(bench: Bench) -> Mapping[str, float]:
@@ -75,62 +91,65 @@ async def agreement(bench: Bench) -> Mapping[str, float]:
     labels, before = _labels(subject), _labels(stable)
     if not labels or set(labels) != set(before):
         raise NothingToMeasure("its labels are others")
-    known = read_golden(stable.version.folder, stable.version.name)
-    if known is None:
+    goldens = {role: known for role in stable.loaded if (known := _golden(stable, role)) is not None}
+    if not goldens:
         raise NothingToMeasure(f"version {stable.version.number} has no {GOLDEN}")
-    try:
-        found = await _one_by_one(bench, subject, _golden_role(subject, known, GOLDEN), known.inputs)
-    except TidegateError:
-        raise NothingToMeasure(f"it takes other inputs than version {stable.version.number}") from None
-    names, names_before = _top_labels(found, labels), _top_labels(known.outputs, before)
-    if not names or len(names) != len(names_before):
+    pairs: list[tuple[str, str]] = []
+    for role, known in goldens.items():
+        try:
+            _check_names(subject, role, known, GOLDEN)
+            found = await _one_by_one(bench, subject, role, known.inputs)
+        except TidegateError:
+            raise NothingToMeasure(f"it takes other inputs than version {stable.version.number}") from None
+        pairs += _paired(_top_labels(found, labels), _top_labels(known.outputs, before))
+    if not pairs:
         raise NothingToMeasure("it gives no score for each label")
-    same = sum(one == other for one, other in zip(names, names_before, strict=True))
-    return {"share": same / len(names), "rows": len(names)}
+    return {"share": sum(one == other for one, other in pairs) / len(pairs), "rows": len(pairs)}
 
 
 async def latency(bench: Bench) -> Mapping[str, float]:
     """Both versions in turn, so that whatever else the host does meets both. Figures: medians where they differ most.
 
-    seconds and stable_seconds: of one run of `rows` rows through all graphs; runs: of each version.
+    seconds and stable_seconds: of one run of `rows` rows through all graphs that both have; runs: of each version.
     """
     subject, stable = bench.candidate, bench.stable
     if stable is None:
         raise NothingToMeasure("no version is live")
-    worst: dict[str, float] = {}
+    shown: dict[str, float] = {}
+    roles = [role for role in stable.loaded if role in subject.loaded]
     ends_s = time.monotonic() + LATENCY_S
     for size in LATENCY_ROWS:
-        passes = [_passes(one, size) for one in (subject, stable)]
-        if not all(passes) or (worst and time.monotonic() > ends_s):
+        passes = [_passes(one, roles, size) for one in (subject, stable)]
+        if not all(passes) or (shown and time.monotonic() > ends_s):
             continue
         times: tuple[list[float], list[float]] = ([], [])
         while len(times[0]) < ROUNDS and (time.monotonic() < ends_s or len(times[0]) < LEAST_ROUNDS):
             for one, taken, inputs in zip((subject, stable), times, passes, strict=True):
-                taken.append(sum([(await bench.run_on(one, role, inputs[role])).run_s for role in inputs]))
+                taken.append(sum([(await bench.run_on(one, role, inputs[role])).run_s for role in roles]))
         mine, theirs = (statistics.median(taken[1:]) for taken in times)  # the first one plans memory
-        if not worst or mine / theirs > worst["seconds"] / worst["stable_seconds"]:
-            worst = {"seconds": mine, "stable_seconds": theirs, "rows": size, "runs": len(times[0])}
-    if not worst:
+        if not shown or mine / theirs > shown["seconds"] / shown["stable_seconds"]:
+            shown = {"seconds": mine, "stable_seconds": theirs, "rows": size, "runs": len(times[0])}
+    if not shown:
         raise NothingToMeasure("there are no rows to run both versions with")
-    return worst
+    return shown
 
 
-def _passes(subject: Subject, size: int) -> dict[str, Tensors]:
+def _passes(subject: Subject, roles: Sequence[str], size: int) -> dict[str, Tensors]:
     """For each graph by role, rows that warm it up; empty where there are none of that size."""
     found: dict[str, Tensors] = {}
-    for role in subject.loaded:
+    for role in roles:
         batches = warm_up_rows(subject.graph(role), subject.rows.get(role))
         fitting = [inputs for inputs in batches if row_count(inputs) == size or not subject.batched(role)]
         if fitting:
             found[role] = fitting[0]
-    return found if len(found) == len(subject.loaded) else {}
+    return found if len(found) == len(roles) else {}
 
 
 async def _rows_alone(bench: Bench, role: str) -> tuple[Tensors, Tensors]:
     """Golden rows, or the graph's warm-up row, and what they give one by one; nothing where there are none."""
     subject = bench.candidate
-    if subject.golden and subject.alone and subject.golden.inputs.keys() == _input_names(subject, role):
-        return subject.golden.inputs, subject.alone
+    if role in subject.alone:
+        return subject.golden[role].inputs, subject.alone[role]
     batches = warm_up_rows(subject.graph(role), subject.rows.get(role))
     if not batches:
         return {}, {}
@@ -144,16 +163,16 @@ async def _one_by_one(bench: Bench, subject: Subject, role: str, inputs: Tensors
     return concatenate([(await bench.run_on(subject, role, rows(inputs, i, i + 1))).outputs for i in range(count)])
 
 
-def _golden_role(subject: Subject, known: Golden, file: str) -> str:
-    for role in subject.loaded:
-        if known.inputs.keys() == _input_names(subject, role):
-            return role
-    names = ", ".join(sorted(known.inputs))[:60]
-    raise RepositoryInvalid(file, "", f"expected the inputs of one of its graphs; found {names}")
+def _golden(subject: Subject, role: str) -> Golden | None:
+    return read_golden(subject.folder(role), str(subject.version.graphs[role].key))
 
 
-def _input_names(subject: Subject, role: str) -> set[str]:
-    return {spec.name for spec in subject.loaded[role].inputs}
+def _check_names(subject: Subject, role: str, known: Golden, file: str) -> None:
+    """RepositoryInvalid where the rows are of other inputs than the graph's."""
+    wanted = {spec.name for spec in subject.loaded[role].inputs}
+    if known.inputs.keys() != wanted:
+        expected = f"expected the graph's inputs {', '.join(sorted(wanted))}"
+        raise RepositoryInvalid(file, "", f"{expected}; found {', '.join(sorted(known.inputs))[:60]}")
 
 
 def _labels(subject: Subject) -> Sequence[str]:
@@ -173,6 +192,11 @@ def _scores(outputs: Tensors, labels: int) -> Array | None:
 def _top_labels(outputs: Tensors, labels: Sequence[str]) -> list[str]:
     scores = _scores(outputs, len(labels))
     return [] if scores is None else [labels[i] for i in scores.argmax(axis=1).tolist()]
+
+
+def _paired(names: Sequence[str], before: Sequence[str]) -> list[tuple[str, str]]:
+    """Row by row; nothing where one side has none."""
+    return list(zip(names, before, strict=True)) if len(names) == len(before) else []
 
 
 def _other_top_1(found: Tensors, expected: Tensors, labels: int) -> int:

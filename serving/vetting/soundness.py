@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from serving.errors import EngineFailed, OutputInvalid, RepositoryInvalid
 from serving.repository.config import TensorSpec
 from serving.repository.external_data import check_external_data
-from serving.task import Request, Signature
+from serving.repository.layout import Graph, Version
+from serving.task import Signature
 from serving.tensors import row_count
 from serving.versions.loader import bind, warm_up_rows
 from serving.vetting.bench import Bench, NothingToMeasure, Subject
@@ -20,12 +21,21 @@ from serving.vetting.reasons import Unfit
 async def external_data(bench: Bench) -> Mapping[str, float]:
     """Figures: tensors that lie outside of the model files."""
     version = bench.candidate.version
-    listed = version.manifest.files if version.manifest else {}
-    sizes = {name: (version.folder / name).stat().st_size for name in listed}
     graphs = [graph for graph in version.graphs.values() if graph.file.suffix == ".onnx"]
-    names = [f"{graph.key}/{graph.file.name}" for graph in graphs]
-    contents = ((graph.file.read_bytes(), name) for graph, name in zip(graphs, names, strict=True))
-    return {"tensors": sum(check_external_data(content, name, sizes) for content, name in contents)}
+    return {"tensors": sum(_external_tensors(graph, _listed(version, graph)) for graph in graphs)}
+
+
+def _listed(version: Version, graph: Graph) -> Iterable[str]:
+    """The files beside the graph that the manifest lists."""
+    if version.manifest is None:
+        return ()
+    own = graph.file.parent == version.folder
+    return version.manifest.files if own else version.manifest.graph_files.get(graph.key.name, ())
+
+
+def _external_tensors(graph: Graph, listed: Iterable[str]) -> int:
+    sizes = {name: (graph.file.parent / name).stat().st_size for name in listed}
+    return check_external_data(graph.file.read_bytes(), f"{graph.key}/{graph.file.name}", sizes)
 
 
 async def load(bench: Bench) -> Mapping[str, float]:
@@ -58,7 +68,8 @@ async def signature(bench: Bench) -> Mapping[str, float]:
     subject = bench.candidate
     subject.task, subject.rows = await asyncio.to_thread(bind, subject.version)
     for role, wanted in (subject.task.signatures if subject.task else {}).items():
-        _compare(subject, role, wanted, "the task")
+        if role in subject.loaded:  # that none is missing which must be there, the task has seen to
+            _compare(subject, role, wanted, "the task")
     if bench.stable is not None:
         _compare_with_stable(subject, bench.stable)
     return {"graphs": len(subject.loaded)}
@@ -83,14 +94,12 @@ async def warm_up(bench: Bench) -> Mapping[str, float]:
 
 
 async def answer(bench: Bench) -> Mapping[str, float]:
-    """The task's own example, from request to reply: labels against scores, boxes against sizes, whatever it checks."""
+    """A sample of the task, from request to reply: labels against scores, boxes against sizes, whatever it checks."""
     task = bench.candidate.task
     if task is None:
         raise NothingToMeasure("it has no task")
-    example = task.example()
-    request = Request(example.payload, task.parameters.model_validate(dict(example.parameters)))
     try:
-        await task.answer(request, bench)
+        await task.answer(task.sample(), bench)
     except OutputInvalid as error:
         if bench.candidate.nonfinite.total():
             raise NothingToMeasure("its outputs are not finite") from None  # which is a check of its own
@@ -131,11 +140,14 @@ def _rows(subject: Subject, role: str, specs: Sequence[TensorSpec]) -> dict[str,
 
 
 def _compare_with_stable(subject: Subject, stable: Subject) -> None:
-    """Callers must be able to go on as before: the same task, or for a plain model the same tensors."""
+    """Callers must be able to go on as before: the same task and graphs, or for a plain model the same tensors."""
     verb, before = (one.task.verb if one.task else "none" for one in (subject, stable))
     if verb != before:
         expected = f"expected {before}, as version {stable.version.number} has; found {verb}"
         raise RepositoryInvalid(f"{subject.version.name}/manifest.json", "task", f"{expected}. Publish another model.")
+    if gone := stable.loaded.keys() - subject.loaded.keys():
+        expected = f"expected a graph {min(gone)!r}, as version {stable.version.number} has"
+        raise RepositoryInvalid(f"{subject.version.name}/manifest.json", "graphs", expected)
     if subject.task is None:
         for role, loaded in stable.loaded.items():
             whose = f"version {stable.version.number}"

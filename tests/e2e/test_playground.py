@@ -155,7 +155,9 @@ def test_nothing_in_the_script_knows_a_task_or_a_parameter(gateway):
     while files:
         seen.add(name := files.pop())
         text = httpx.get(f"{gateway.url}/{name}").text
-        assert not any(word in text for word in ("classify", "top_k", "detect", "segment", "threshold"))
+        assert not any(
+            word in text for word in ("classify", "top_k", "detect", "segment", "threshold", "embed", "num_beams")
+        )
         imported = {line.split('"./')[1].split('"')[0] for line in text.splitlines() if line.startswith("import ")}
         files |= {f"playground/{one}" for one in imported} - seen
     assert len(seen) > 5
@@ -362,4 +364,43 @@ def test_what_is_found_is_drawn_where_it_is(browser, finding):
         opacity = shown.run(row)[3::4]
         assert opacity[45] > 0
         assert opacity[5] == 0
+        assert not shown.complaints
+
+
+# Caption and embed
+
+
+@pytest.fixture(scope="module")
+def saying(tmp_path_factory):
+    """A gateway with a captioner and an embedder of pictures and texts."""
+    folder = tmp_path_factory.mktemp("saying")
+    tiny.add_captioner(folder / "repository")
+    tiny.add_embedder(folder / "repository")
+    with gateway_process(folder / "repository", folder / "state") as process:
+        yield process
+
+
+def test_a_caption_is_text_and_its_beams_can_be_set(browser, saying):
+    with opened(browser, saying.url) as shown:
+        shown.page.locator("#tasks label", has_text="caption").click()
+        shown.choose("red.png", picture(red=255))
+        assert shown.page.inner_text("blockquote") == "a red disc"
+        assert shown.page.text_content("#status").endswith(": a red disc")
+        shown.page.fill("#parameter-num_beams", "3")
+        shown.page.press("#parameter-num_beams", "Enter")
+        shown.page.wait_for_selector("blockquote:text('a red spot')")
+        assert "num_beams=3" in shown.curl
+        facts = shown.page.inner_text("#result dl")
+        assert "score" in facts
+        assert "tokens" in facts
+        assert not shown.complaints
+
+
+def test_of_a_task_that_takes_texts_too_pictures_can_be_tried(browser, saying):
+    with opened(browser, saying.url) as shown:
+        shown.page.locator("#tasks label", has_text="embed").click()
+        shown.choose("red.png", picture(red=255))
+        facts = shown.page.inner_text("#result dl")
+        assert "0.995" in facts
+        assert "dimensions" in facts
         assert not shown.complaints

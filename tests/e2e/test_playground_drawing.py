@@ -23,6 +23,7 @@ from pycocotools import mask as coco
 from serving.gateway.routes.playground import MEDIA_TYPES
 
 HOSTILE = "<img src=x onerror=window.harmed=1>"
+PHOTO = {"type": "string", "format": "binary"}
 PARAMETERS = [
     {"name": "share", "schema": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.25}, "description": ""},
     {"name": "way", "schema": {"type": "string", "enum": ["plain", "odd"], "default": "plain"}, "description": "How."},
@@ -36,7 +37,9 @@ PARAMETERS = [
 def document(*verbs: str) -> dict[str, Any]:
     """An OpenAPI document of tasks that take a picture in a part named photo, and of one that does not."""
     content = {
-        "multipart/form-data": {"schema": {"type": "object", "required": ["photo"]}},
+        "multipart/form-data": {
+            "schema": {"type": "object", "properties": {"note": {"type": "string"}, "photo": PHOTO}}
+        },
         "image/png": {"schema": {"type": "string", "format": "binary"}},
     }
     paths = {

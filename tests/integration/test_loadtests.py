@@ -131,6 +131,27 @@ def test_both_servers_of_the_photo_comparison_do_the_same_work(request):
         photo.check(photo.targets(our_url, plain_url))
 
 
+def test_all_contenders_of_the_search_comparison_search_the_same_vectors():
+    from loadtests.bench import report, search
+    from loadtests.bench.comparison import Turns, median_load
+    from loadtests.clusters import clustered
+
+    corpus = search.Corpus("few vectors", clustered(500, 16, 1), clustered(20, 16, 2))
+    found = search.compare(Turns(1, 1), corpus)
+    names = [search.OVER_HTTP, search.INSIDE, search.FLAT, search.HNSW]
+    assert [contender.name for contender in found.loads] == [f"{name} (recall 1.0000)" for name in names]
+    over_http_s, inside_s, *_ = (median_load(loads).p50_s for loads in found.loads.values())
+    assert 0 < inside_s < over_http_s
+    assert found.bars[0].reached == 1.0
+    assert "of FAISS HNSW" in report.table(found)
+
+
+def test_what_the_gateway_says_of_its_own_time_is_added_up():
+    from loadtests.bench import search
+
+    assert search.told_s("queue;dur=0.250, pre;dur=0.000, run;dur=1.500, post;dur=0.000") == pytest.approx(1.75e-3)
+
+
 def test_each_turn_is_compared_with_the_others_of_its_round():
     from loadtests.bench.comparison import Contender, shares, take_turns
     from loadtests.bench.wrk import Load

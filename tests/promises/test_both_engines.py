@@ -16,6 +16,7 @@ from triton_gateways import beside_triton
 
 from exporters.data.pictures import as_png
 from serving import plugins
+from serving.picture_task import EXAMPLE_PNG
 from serving.repository.layout import scan
 from serving.task import FOLDER
 from serving.tensors import datatype
@@ -24,6 +25,13 @@ from serving.vetting.golden import difference, read_golden
 ENGINES = ("onnx", "triton")
 REPOSITORY = Path(__file__).parents[2] / "model_repository"
 MODELS = [pytest.param(model.versions[model.first_version], id=name) for name, model in scan(REPOSITORY).models.items()]
+GRAPHS = [
+    pytest.param(version, graph, id=graph.key.name)
+    for version in (one.values[0] for one in MODELS)
+    for graph in version.graphs.values()
+]
+TEXTS = [b"a red apple", b"something to eat", b"the quick brown fox jumps over the lazy dog", b"umbrella"]
+TEXT = "text/plain"
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +48,9 @@ def gateways(tmp_path_factory):
         yield found
 
 
-@pytest.mark.parametrize("version", MODELS)
-def test_golden_rows_are_answered_alike_within_the_familys_tolerance(gateways, version):
-    golden = read_golden(version.folder, version.name)
+@pytest.mark.parametrize(("version", "graph"), GRAPHS)
+def test_golden_rows_are_answered_alike_within_the_familys_tolerance(gateways, version, graph):
+    golden = read_golden(graph.file.parent, version.name)
     assert golden is not None
     outputs = {}
     for engine, gateway in gateways.items():
@@ -52,7 +60,7 @@ def test_golden_rows_are_answered_alike_within_the_familys_tolerance(gateways, v
                 tensor = client.InferInput(name, values.shape, datatype(values.dtype))
                 tensor.set_data_from_numpy(values)
                 inputs.append(tensor)
-            answer = server.infer(version.model, inputs)
+            answer = server.infer(graph.key.name, inputs)
             outputs[engine] = {name: answer.as_numpy(name) for name in golden.outputs}
     tolerance = version.manifest.parity.tolerance
     assert difference(outputs["triton"], outputs["onnx"], version.name) <= tolerance
@@ -60,8 +68,8 @@ def test_golden_rows_are_answered_alike_within_the_familys_tolerance(gateways, v
 
 
 @pytest.mark.parametrize("version", MODELS)
-def test_pictures_are_answered_alike_by_the_tasks_own_route(gateways, version):
-    for content in pictures(version):
+def test_payloads_are_answered_alike_by_the_tasks_own_route(gateways, version):
+    for content in payloads(version):
         one, other = (ask(gateway, version, content) for gateway in gateways.values())
         assert same(version, one, other), (one, other)
 
@@ -69,7 +77,7 @@ def test_pictures_are_answered_alike_by_the_tasks_own_route(gateways, version):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_callers_of_all_models_at_once_get_their_own_answers(gateways, engine):
     """32 at a time, so that batches are shared; each is told what it is told alone."""
-    wanted = [(version.values[0], content) for version in MODELS for content in pictures(version.values[0])]
+    wanted = [(version.values[0], content) for version in MODELS for content in payloads(version.values[0])]
     alone = [ask(gateways[engine], *one) for one in wanted]
     order = random.Random(0).choices(range(len(wanted)), k=160)
     with ThreadPoolExecutor(32) as callers:
@@ -82,24 +90,31 @@ def test_callers_of_all_models_at_once_get_their_own_answers(gateways, engine):
     assert not wrong
 
 
-def pictures(version) -> list[bytes]:
-    """The task's example, and what the golden rows show."""
-    golden = read_golden(version.folder, version.name)
-    shown = [as_png(pixels[..., 0] if pixels.shape[2] == 1 else pixels) for pixels in golden.inputs["pixels"][:4]]
-    return [task_of(version).example().payload, *shown]
+def payloads(version) -> list[tuple[str, bytes]]:
+    """Media types and contents: the task's example, what the golden rows show, and texts where they are read."""
+    shown = list(golden_of(version).get("pixels", [])[:4])
+    pictures = [as_png(pixels[..., 0] if pixels.shape[2] == 1 else pixels) for pixels in shown]
+    texts = TEXTS if "text" in version.graphs else []
+    return [*(("image/png", one) for one in pictures + [EXAMPLE_PNG][: len(shown)]), *((TEXT, text) for text in texts)]
+
+
+def golden_of(version):
+    """The golden inputs of the version's first graph."""
+    return read_golden(version.folder, version.name).inputs
 
 
 def task_of(version):
     return plugins.find(FOLDER, version.manifest.task, "PLUGIN")(version)
 
 
-def ask(gateway, version, content: bytes):
-    """What the model's own route says of a picture."""
+def ask(gateway, version, payload: tuple[str, bytes]):
+    """What the model's own route says of it."""
+    media_type, content = payload
     answer = httpx.post(
         f"{gateway.url}/v1/{version.manifest.task}",
         params={"model": version.model},
         content=content,
-        headers={"content-type": "image/png"},
+        headers={"content-type": media_type},
         timeout=60,
     )
     assert answer.status_code == 200, answer.text

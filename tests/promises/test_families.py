@@ -6,7 +6,7 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from data_rig import need_clothes, need_emoji, need_human_models
+from data_rig import need_clothes, need_emoji, need_human_models, need_names
 
 from exporters.cli import main
 from exporters.family import models
@@ -19,6 +19,11 @@ NEEDS = {
     "vit": need_clothes,
     "unet": need_emoji,
     "yolo": need_emoji,
+    "captioner": need_emoji,
+    "captioner-transformer": need_emoji,
+    "clip": need_names,
+    "minilm": need_names,
+    "minilm-static": need_names,
     "transfer": need_emoji,
     "transfer-features": need_emoji,
     "transfer-scratch": need_emoji,

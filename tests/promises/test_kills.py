@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import threading
 import time
@@ -13,8 +14,10 @@ import pytest
 import tiny
 from http_rig import gateway_process, picture, wait_until
 from killed import run_until_killed
+from publishing import release
 
-from serving.repository.digests import verify
+from exporters.publish import Release, publish
+from serving.repository.digests import verify_version
 from serving.repository.layout import Index, scan
 
 PUBLISH = """
@@ -42,13 +45,15 @@ def sound_versions(index: Index) -> dict[str, list[int]]:
     """The versions of each model, every file of theirs compared with its digest."""
     for model in index.models.values():
         for version in model.versions.values():
-            verify(version.folder, version.manifest.files, version.name)
+            verify_version(version)
     return {name: list(model.versions) for name, model in index.models.items()}
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["a new model", "a further version"])
-def test_a_killed_publisher_leaves_the_repository_as_before_or_after(tmp_path, first):
-    source = tiny.add_classifier(tmp_path / "source", bias=1.0)
+@pytest.mark.parametrize("graphs", [1, 2])
+def test_a_killed_publisher_leaves_the_repository_as_before_or_after(tmp_path, first, graphs):
+    add = tiny.add_classifier if graphs == 1 else two_graphs
+    source = add(tmp_path / "source", bias=1.0)
     places = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     before, after = ({}, {"colours": [1]}) if first else ({"colours": [1]}, {"colours": [1, 2]})
     seen = []
@@ -56,19 +61,41 @@ def test_a_killed_publisher_leaves_the_repository_as_before_or_after(tmp_path, f
         repository = tmp_path / f"repository-{step}"
         repository.mkdir()
         if not first:
-            tiny.add_classifier(repository)
+            add(repository)
         code = PUBLISH.format(tests=places, source=str(source), repository=str(repository))
         killed = run_until_killed(code, step, str(repository))
         index = scan(repository)
         assert index.problems == ()
         seen.append(sound_versions(index))
         assert seen[-1] in (before, after)
+        check_that_it_can_be_published_again(release(source), repository, seen[-1])
         if not killed:
             break
     print(f"\n{len(seen)} points of {'a new model' if first else 'a version'}: {seen.count(before)} times as before")
     assert seen[-1] == after
     assert len(seen) > 12
     assert seen == sorted(seen, key=lambda one: one == after), "once it is there, it stays"
+
+
+def two_graphs(root: Path, bias: float = 0.0) -> Path:
+    folder = tiny.add_classifier(root, bias=bias)
+    tiny.add_plain(root, "colours.double")
+    tiny.write_graphs_manifest(folder, {"model": "colours", "double": "colours.double"})
+    return folder
+
+
+def check_that_it_can_be_published_again(made: Release, repository: Path, before: dict[str, list[int]]) -> None:
+    """And that then, a day later, nothing is left of the one that was killed."""
+    for staging in repository.glob(".staging-*"):
+        os.utime(staging, (0, 0))
+    folder = publish(made, repository)
+    versions = [*before.get("colours", []), int(folder.name)]
+    assert sound_versions(scan(repository)) == {"colours": versions}
+    names = {"colours", *made.manifest.graph_files}
+    assert {path.name for path in repository.iterdir()} == names
+    for name in names:
+        found = sorted(int(path.name) for path in (repository / name).iterdir() if path.is_dir())
+        assert found == versions, "no orphan is left"
 
 
 def test_a_killed_change_leaves_the_ledger_as_before_or_after(tmp_path):

@@ -19,7 +19,13 @@ def test_defaults():
     assert settings.grpc_port == 8090
     assert settings.state.name == "tidegate"
     assert settings.cores == len(os.sched_getaffinity(0))
-    assert settings.default_models == {"classify": "efficientnet-lite0", "detect": "nanodet", "segment": "selfie"}
+    assert settings.default_models == {
+        "caption": "captioner",
+        "classify": "efficientnet-lite0",
+        "detect": "nanodet",
+        "embed": "clip",
+        "segment": "selfie",
+    }
 
 
 def test_options_over_environment_over_defaults(monkeypatch):

@@ -30,14 +30,14 @@ class Multiply(Task[Factor]):
 
     verb = "multiply"
     summary = "Multiply"
-    payload = "text"
+    payloads = ("text",)
     parameters = Factor
     reply = Product
     signatures: ClassVar = {SINGLE_GRAPH: Signature((X,), (X,))}
 
     @classmethod
     def example(cls) -> Example:
-        return Example(b"21", "text/plain", {"factor": "3"}, {"model": "m", "version": 1, "product": 63})
+        return Example(b"21", "text/plain", {"factor": "3"}, {"model": "m", "version": 1, "product": 63}, "text")
 
     def encode(self, request):
         return {"x": np.array([int(request.payload) * request.parameters.factor])}

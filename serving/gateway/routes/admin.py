@@ -95,7 +95,7 @@ def admin_router(models: Callable[[], ModelList], meters: Meters) -> APIRouter:
 def changes_router(changes: Changes) -> APIRouter:
     """What may be asked for, model by model, and what came of it."""
     router = APIRouter(prefix="/admin/models/{model}", responses=PROBLEMS)
-    order: Any = {"dependencies": [Depends(_by_no_web_page)], **ADMIN}
+    order: Any = {"dependencies": [Depends(by_no_web_page)], **ADMIN}
 
     @router.post("/check", summary="The gate alone: its verdict, point by point", **order)
     async def check(model: str, given: CheckOrder) -> Verdict:
@@ -148,7 +148,7 @@ def _who(request: Request, said: _Said) -> str:
     return caller_of(request.scope) or said.who or "admin port"
 
 
-async def _by_no_web_page(request: Request) -> None:
+async def by_no_web_page(request: Request) -> None:
     """Where no key is asked for, a page in the operator's browser could send orders to this port: one that a browser
     sends without asking first is no JSON, and all of them name their origin.
     """

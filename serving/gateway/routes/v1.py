@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -23,7 +23,7 @@ from serving.gateway.http import JSON, Handler, Header, Inbound, Outbound, deadl
 from serving.gateway.payload import read_payload, sticky_of, take_target
 from serving.gateway.traffic import Endpoint, Traffic
 from serving.pipeline import Pipeline
-from serving.task import FOLDER, FileReply, Parameters, Request, Task
+from serving.task import FOLDER, Example, FileReply, Parameters, Request, Task
 from serving.telemetry import Stages
 from serving.versions.catalog import ModelList, ModelState
 
@@ -33,6 +33,9 @@ TARGET_PARAMETERS: Final = (
     ("version", {"type": "integer", "minimum": 1}, "Pins a version; without it the router decides."),
     ("label", {"type": "string", "enum": ["stable", "canary"]}, "Pins what is live under this label."),
 )
+JSON_SCHEMAS: Final = {"image": {"type": "string", "contentEncoding": "base64"}, "text": {"type": "string"}}
+PART_SCHEMAS: Final = {"image": {"type": "string", "format": "binary"}, "text": {"type": "string"}}
+RAW_TYPES: Final = {"image": ("image/jpeg", "image/png", "image/webp"), "text": ("text/plain",)}
 PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"description": description, "content": {"application/problem+json": {}}}
     for status, description in {
@@ -43,7 +46,7 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
         409: "Several models could answer, or the named one does another task.",
         413: "The body is too large.",
         415: "The content type is not accepted.",
-        422: "The image or a parameter cannot be used.",
+        422: "The payload or a parameter cannot be used.",
         429: "Many wrong keys came from this address; Retry-After says when to try again.",
         503: "Too busy, or the model is not ready; Retry-After says when to try again.",
         504: "The deadline passed.",
@@ -121,17 +124,17 @@ def _task_handler(
         call = Call(deadline_of(request.headers, longest_s))
         body = await by_deadline(call.deadline_s, read_body(request, body_limit))
         media_type = choose(request.headers.get(b"accept"), task.media_types)
-        payload, fields = read_payload(request, body, task.payload)
+        kind, payload, fields = read_payload(request, body, task.payloads)
         target = take_target(fields, sticky_of(request))
-        wanted = Request(payload, _parameters(task.parameters, fields), media_type)
+        wanted = Request(payload, _parameters(task.parameters, fields), media_type, kind)
         answer = await presence.hold(request.receive, pipeline.predict(task.verb, target, wanted, call))
         reply = answer.reply
         headers = identity_headers(reply.model, reply.version, answer.stages) + varies
         if isinstance(reply, FileReply):
-            body, kind = reply.content, reply.media_type.encode()
+            body, sent = reply.content, reply.media_type.encode()
         else:
-            body, kind = reply.__pydantic_serializer__.to_json(reply), JSON
-        return Outbound(body, media_type=kind, headers=headers, afterwards=answer.afterwards)
+            body, sent = reply.__pydantic_serializer__.to_json(reply), JSON
+        return Outbound(body, media_type=sent, headers=headers, afterwards=answer.afterwards)
 
     varies: tuple[Header, ...] = ((b"vary", b"accept"),) if len(task.media_types) > 1 else ()
     return handle
@@ -163,22 +166,28 @@ def _request_documentation(task: type[Task[Any]]) -> dict[str, Any]:
         if name in example.parameters:
             documented["example"] = example.parameters[name]
         parameters.append(documented)
-    binary = {"schema": {"type": "string", "format": "binary"}}
-    encoded = {task.payload: base64.b64encode(example.payload).decode(), **example.parameters}
-    fields = {task.payload: {"type": "string", "contentEncoding": "base64"}, **schema.get("properties", {})}
-    part = {"type": "object", "required": [task.payload], "properties": {task.payload: binary["schema"]}}
-    content = {
-        "application/json": {
-            "schema": {"type": "object", "required": [task.payload], "properties": fields},
-            "example": encoded,
-        },
-        "multipart/form-data": {"schema": part},
-        "image/jpeg": binary,
-        "image/png": binary,
-        "image/webp": binary,
+    own = schema.get("properties", {})
+    content: dict[str, Any] = {
+        "application/json": {"schema": _one_of(task, JSON_SCHEMAS, own), "example": _json_example(example)},
+        "multipart/form-data": {"schema": _one_of(task, PART_SCHEMAS, {})},
     }
+    for kind in task.payloads:
+        content.update({media_type: {"schema": PART_SCHEMAS[kind]} for media_type in RAW_TYPES[kind]})
     body = {"required": True, "content": content}
     return {TASK_EXTENSION: task.verb, "parameters": parameters, "requestBody": body}
+
+
+def _one_of(task: type[Task[Any]], schemas: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """An object with one of the task's payloads under its name."""
+    properties = {**{kind: schemas[kind] for kind in task.payloads}, **more}
+    if len(task.payloads) == 1:
+        return {"type": "object", "required": list(task.payloads), "properties": properties}
+    return {"type": "object", "oneOf": [{"required": [kind]} for kind in task.payloads], "properties": properties}
+
+
+def _json_example(example: Example) -> dict[str, Any]:
+    text = example.payload.decode() if example.kind == "text" else base64.b64encode(example.payload).decode()
+    return {example.kind: text, **example.parameters}
 
 
 def _reply_documentation(task: type[Task[Any]]) -> dict[str, Any]:

@@ -175,6 +175,28 @@ def test_the_most_urgent_go_first():
     asyncio.run(main())
 
 
+def test_what_has_begun_is_not_refused_and_goes_first():
+    async def main():
+        async with closed_gate(max_batch_size=1, max_queue_rows=1) as (engine, inner):
+            running = await arrivals(engine, *(rows() for _ in range(BATCHES)))
+            order = []
+
+            async def wait(name, begun_s):
+                await engine.run(KEY, rows(), Call(begun_s=begun_s))
+                order.append(name)
+
+            asked = [("new", math.inf), ("later", 9.0), ("earlier", 5.0)]
+            tasks = [asyncio.create_task(wait(*one)) for one in asked]
+            await asyncio.sleep(0)
+            with pytest.raises(QueueFull):
+                await engine.run(KEY, rows())
+            inner.gate.set()
+            await asyncio.gather(*running, *tasks)
+            assert order == ["earlier", "later", "new"]
+
+    asyncio.run(main())
+
+
 def test_more_than_may_wait_are_refused_at_once_and_too_large_ones_always():
     async def main():
         async with closed_gate(max_batch_size=2, max_queue_rows=3) as (engine, inner):

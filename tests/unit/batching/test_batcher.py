@@ -211,6 +211,26 @@ def test_the_urgent_go_first_and_equals_in_order_of_arrival():
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("levels", [{}, {"priority_levels": 2, "default_priority": 2}])
+def test_what_has_begun_is_taken_into_a_full_queue_and_goes_first(levels):
+    async def main():
+        engine = FakeEngine()
+        seen = []
+        engine._compute = lambda key, inputs: seen.extend(inputs["x"].ravel().tolist()) or double(key, inputs)
+        async with batching(engine, max_batch_size=1, max_queue_rows=2, **levels) as (batcher, _):
+            first = await hold_one(batcher, engine)
+            calls = [Call(), Call(), Call(begun_s=9.0), Call(begun_s=5.0), Call(begun_s=9.0)]
+            tasks = [asyncio.create_task(batcher.run(KEY, row(i), call)) for i, call in enumerate(calls)]
+            await asyncio.sleep(0)
+            with pytest.raises(QueueFull):
+                await batcher.run(KEY, row(9))
+            engine.gate.set()
+            await asyncio.gather(first, *tasks)
+        assert seen == [-1, 3, 2, 4, 0, 1]
+
+    asyncio.run(main())
+
+
 def test_the_late_never_reach_the_engine():
     async def main():
         engine = FakeEngine(compute=double)

@@ -6,7 +6,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters.compact import compact, quantise
+from exporters.compact import compact
+from exporters.quantise import quantise
 
 SHAPES = [((64, 32, 3, 3), 0), ((32, 64, 2, 2), 1), ((128, 48), -1), ((48, 128), 0), ((16, 1, 5, 5), 0)]
 

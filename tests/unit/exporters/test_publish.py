@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import time
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -13,7 +15,7 @@ from exporters import publish
 from exporters.errors import ConfigDiffers, FloorMissed
 from exporters.graph_config import make_config
 from serving.errors import RepositoryInvalid
-from serving.repository.digests import verify
+from serving.repository.digests import verify, verify_version
 from serving.repository.layout import scan
 from serving.repository.manifest import Code, Licence, Manifest, Metric
 
@@ -125,6 +127,67 @@ def test_a_crash_before_the_rename_leaves_nothing_for_readers(tmp_path, monkeypa
         publish.publish(release(), tmp_path)
     assert list(scan(tmp_path).models["echo"].versions) == [1]
     assert [path.name for path in tmp_path.iterdir()] == ["echo"]
+
+
+def pair(model: int = 4, beside: int = 4) -> publish.Release:
+    """A release of two graphs: `echo`, and `echo.text` of the width `beside`."""
+    made = release(model)
+    config = make_config(graph(beside), "echo.text", max_batch_size=8, instances=2)
+    manifest = made.manifest.model_copy(update={"graphs": {"image": "echo", "text": "echo.text"}})
+    return replace(made, manifest=manifest, further=(publish.FurtherGraph(config, {"model.onnx": graph(beside)}),))
+
+
+def test_further_graphs_lie_beside_their_model_and_are_listed_in_its_manifest(tmp_path):
+    folder = publish.publish(pair(), tmp_path)
+    version = scan(tmp_path).models["echo"].versions[1]
+    verify_version(version)
+    assert list(version.manifest.graph_files) == ["echo.text"]
+    assert list(version.manifest.graph_files["echo.text"]) == ["model.onnx"]
+    assert {path.name for path in tmp_path.iterdir()} == {"echo", "echo.text"}
+    assert (tmp_path / "echo.text/config.pbtxt").exists()
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "echo.text/1").iterdir()} == {0o644}
+    assert "graph_files" not in (publish.publish(release(), tmp_path / "other") / "manifest.json").read_text()
+    assert folder.name == "1"
+
+
+def test_the_version_s_own_folder_is_renamed_last(tmp_path, monkeypatch):
+    renames, rename = [], publish._rename
+    monkeypatch.setattr(publish, "_rename", lambda a, b: (renames.append(str(b.relative_to(tmp_path))), rename(a, b)))
+    publish.publish(pair(), tmp_path)
+    publish.publish(pair(), tmp_path)
+    assert renames == ["echo.text", "echo", "echo.text/2", "echo/2"]
+
+
+def test_a_publisher_that_fails_in_between_takes_its_graphs_back(tmp_path, monkeypatch):
+    rename = publish._rename
+
+    def fail_last(source, target):
+        if target.name == "echo":
+            raise OSError("no space left")
+        rename(source, target)
+
+    monkeypatch.setattr(publish, "_rename", fail_last)
+    with pytest.raises(OSError, match="no space"):
+        publish.publish(pair(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_further_graph_keeps_its_tensors_while_a_version_has_it(tmp_path):
+    publish.publish(pair(), tmp_path)
+    with pytest.raises(ConfigDiffers, match=r"echo\.text/config\.pbtxt has other inputs"):
+        publish.publish(pair(beside=5), tmp_path)
+    shutil.rmtree(tmp_path / "echo")  # what is left belongs to no version
+    assert publish.publish(pair(beside=5), tmp_path).name == "2"
+    version = scan(tmp_path).models["echo"].versions[2]
+    assert [list(spec.shape) for spec in version.graphs["text"].config.inputs] == [[5]]
+    assert version.manifest.seed
+
+
+def test_a_graph_may_come_with_a_later_version(tmp_path):
+    publish.publish(release(), tmp_path)
+    publish.publish(pair(), tmp_path)
+    assert [path.name for path in (tmp_path / "echo.text").iterdir() if path.is_dir()] == ["2"]
+    assert scan(tmp_path).problems == ()
 
 
 def test_golden_rows_are_named_by_tensor(tmp_path):

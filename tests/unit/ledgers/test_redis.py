@@ -7,6 +7,7 @@ import json
 import logging
 import random
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from serving.ledger import Document, LedgerOptions, Member, Pointers
 from serving.ledger_copy import FILE
 from serving.ledgers.redis import CHANNEL, GATEWAYS, KEY, RedisLedger
 from serving.redis.link import EXCHANGE_S, PAUSE_S, Attempts
+from serving.redis.wire import FAULTS, dialler
 from serving.verdict import Verdict
 
 MOST_S = EXCHANGE_S + 0.15  # for a call; the rest is for a machine that has no time
@@ -755,3 +757,12 @@ def test_over_tls_and_only_to_whom_it_trusts(tmp_path, server):
 
     with fault_proxy(server.port, tls=tls) as proxy:
         asyncio.run(run(proxy.port))
+
+
+def test_whoever_gives_redis_long_to_answer_still_learns_at_once_that_nobody_does():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        connect, _ = dialler(f"redis://127.0.0.1:{silent.getsockname()[1]}", 10.0)
+        begun_s = time.monotonic()
+        with pytest.raises(FAULTS):
+            asyncio.run(connect())
+        assert time.monotonic() < begun_s + 0.9

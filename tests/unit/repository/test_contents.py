@@ -18,7 +18,8 @@ REPOSITORY = Path(__file__).parents[3] / "model_repository"
 
 @pytest.mark.parametrize("folder", sorted(REPOSITORY.glob("*/1")), ids=lambda folder: folder.parent.name)
 def test_the_committed_versions_are_as_they_must_be(folder):
-    assert check_contents(folder, folder.name) >= 5
+    least = 5 if (folder / "manifest.json").is_file() else 2  # a further graph: itself and its golden rows
+    assert check_contents(folder, folder.name) >= least
 
 
 @pytest.mark.parametrize("kind", KINDS)

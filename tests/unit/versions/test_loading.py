@@ -128,7 +128,7 @@ def test_warm_up_batches_really_run(tmp_path):
 def test_a_graph_that_no_task_warms_up_is_warmed_up_with_zeros(tmp_path):
     folder = tiny.add_classifier(tmp_path, "captioner")
     tiny.add_plain(tmp_path, "captioner.step")
-    tiny.write_classifier_manifest(folder, graphs={"model": "captioner", "step": "captioner.step"})
+    tiny.write_graphs_manifest(folder, {"model": "captioner", "step": "captioner.step"})
     engine = Recording()
     resident = load(tmp_path, "captioner", engine)
     assert engine.warm_ups["captioner"][0]["pixels"].any()
@@ -146,7 +146,7 @@ def test_an_unknown_task_lists_those_that_exist(tmp_path):
 def test_when_one_graph_fails_none_stays_loaded(tmp_path):
     folder = tiny.add_classifier(tmp_path, "captioner")
     tiny.add_plain(tmp_path, "captioner.step")
-    tiny.write_classifier_manifest(folder, graphs={"model": "captioner", "step": "captioner.step"})
+    tiny.write_graphs_manifest(folder, {"model": "captioner", "step": "captioner.step"})
     version = scan(tmp_path).models["captioner"].versions[1]
     for failing in ("captioner", "captioner.step"):
         engine = Recording(failing)

@@ -38,7 +38,7 @@ def test_graphs_of_several_are_named(tmp_path):
 def test_a_model_s_own_graph_among_several_needs_no_name(tmp_path):
     folder = tiny.add_classifier(tmp_path, "captioner")
     tiny.add_plain(tmp_path, "captioner.step")
-    tiny.write_classifier_manifest(folder, graphs={"encoder": "captioner", "step": "captioner.step"})
+    tiny.write_graphs_manifest(folder, {"encoder": "captioner", "step": "captioner.step"})
     captioner = resident(tmp_path, "captioner")
     assert captioner.role() == captioner.role("captioner") == "encoder"
     assert captioner.role("captioner.step") == "step"

@@ -1,0 +1,1 @@
+"""Where collections are kept: one file each, reached by name."""
