@@ -38,6 +38,7 @@ from serving.settings import read_settings
 from serving.versions.changes import Gatekeeper
 
 PATIENCE_S = 15.0
+STARTS_S = 240.0  # for a gateway to load all committed models, on Triton and beside other tests
 
 
 # Pictures
@@ -260,7 +261,7 @@ def gateway_process(repository: Path, state: Path, *flags: str, **environment: s
             env={**os.environ, "TIDEGATE_DRAIN_DELAY_S": "0", **environment},
         )
     try:
-        ready, _, _ = select.select([popen.stdout], [], [], 4 * PATIENCE_S)
+        ready, _, _ = select.select([popen.stdout], [], [], STARTS_S)
         line = popen.stdout.readline() if ready else ""
         assert line.startswith("tidegate serves"), f"it did not start: {line!r} {log.read_text()}"
         public, admin = (word.strip("(),\n") for word in line.split() if "http://" in word)
