@@ -127,7 +127,7 @@ class SqliteThread:
         return await asyncio.get_running_loop().run_in_executor(self._thread, run)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """What `work` returns, done when it is on disk. A caller who leaves does not end it: it may be there already."""
+        """What `work` returns, when it is on disk. A caller who leaves does not end it: it may be there already."""
 
         def run() -> T:
             with self._file.writing() as at:

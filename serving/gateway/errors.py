@@ -66,10 +66,12 @@ STATUS: Final[Mapping[type[TidegateError], HTTPStatus]] = {
     errors.Throttled: HTTPStatus.TOO_MANY_REQUESTS,
     errors.TaskMismatch: HTTPStatus.CONFLICT,
     errors.ModelAmbiguous: HTTPStatus.CONFLICT,
+    errors.KeyReused: HTTPStatus.CONFLICT,
     errors.ModelNotReady: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ChangeRefused: HTTPStatus.CONFLICT,
     errors.LedgerUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.IndexUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.JobsUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.Busy: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DeadlinePassed: HTTPStatus.GATEWAY_TIMEOUT,
     errors.OutputInvalid: HTTPStatus.BAD_GATEWAY,
@@ -162,7 +164,7 @@ def retry_after_s(error: TidegateError) -> int | None:
     """In how many seconds another try has a chance; None when that cannot be said."""
     if isinstance(error, errors.Throttled):
         # Never less than the wait: who comes back then is let in.
-        most_s = RETRY_AFTER_S[1] - RETRY_AFTER_S[0] if isinstance(error, errors.QuotaExceeded) else 0
+        most_s = RETRY_AFTER_S[1] - RETRY_AFTER_S[0] if isinstance(error, errors.QuotaExceeded | errors.JobsFull) else 0
         return error.wait_s + random.randint(0, most_s)  # noqa: S311  (a spread, no secret)
     if status_of(error) == HTTPStatus.SERVICE_UNAVAILABLE:
         return random.randint(*RETRY_AFTER_S)  # noqa: S311  (likewise)
