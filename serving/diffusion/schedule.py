@@ -52,9 +52,8 @@ class Schedule(BaseModel):
             kept = np.cos(times * np.pi / 2) ** 2
             return np.minimum(1 - kept[1:] / kept[:-1], MOST_BETA)
         power = 1.0 if self.kind == "linear" else 0.5
-        evenly = np.linspace(self.beta_start**power, self.beta_end**power, self.steps)
-        betas: Array = np.power(evenly, 1 / power)
-        return betas
+        evenly: Array = np.linspace(self.beta_start**power, self.beta_end**power, self.steps)
+        return evenly ** (1 / power)
 
 
 def timesteps(total: int, count: int, spacing: Spacing, offset: int, sampler: Sampler) -> Array:
