@@ -47,13 +47,15 @@ class Schedule(BaseModel):
         return kept
 
     def _betas(self) -> Array:
+        betas: Array
         if self.kind == "cosine":
             times = (np.arange(self.steps + 1) / self.steps + COSINE_START) / (1 + COSINE_START)
             kept = np.cos(times * np.pi / 2) ** 2
-            return np.minimum(1 - kept[1:] / kept[:-1], MOST_BETA)
+            betas = np.minimum(1 - kept[1:] / kept[:-1], MOST_BETA)
+            return betas
         power = 1.0 if self.kind == "linear" else 0.5
-        evenly: Array = np.linspace(self.beta_start**power, self.beta_end**power, self.steps)
-        return evenly ** (1 / power)
+        betas = np.linspace(self.beta_start**power, self.beta_end**power, self.steps) ** (1 / power)
+        return betas
 
 
 def timesteps(total: int, count: int, spacing: Spacing, offset: int, sampler: Sampler) -> Array:
