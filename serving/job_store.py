@@ -120,6 +120,14 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of claiming: jobs to begin, and the ids of jobs that were set aside."""
+
+    begun: list[Claimed] = field(default_factory=list)
+    set_aside: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """What a worker has to tell: of a step, or a preview. data: JSON, for callers."""
 
@@ -172,10 +180,10 @@ class JobStore(ABC):
         """A job as it stands."""
 
     @abstractmethod
-    async def claim(self, room: int, *, idle: bool) -> list[Claimed]:
+    async def claim(self, room: int, *, idle: bool) -> Taken:
         """Jobs to begin now, the oldest first, `room` at most; which of those that wait: see `chosen`.
 
-        idle: the worker does nothing else. What was claimed TRIES times without an end is failed as POISON.
+        idle: the worker does nothing else. What was claimed TRIES times without an end is set aside: failed, as POISON.
         """
 
     @abstractmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -87,7 +88,7 @@ class SqliteFile:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
             try:
-                connection.execute("PRAGMA journal_mode = WAL")
+                _use_wal(connection)
                 connection.execute(f"PRAGMA synchronous = {'FULL' if self._lasting else 'NORMAL'}")
                 self._make(connection)
             except BaseException:
@@ -104,6 +105,20 @@ class SqliteFile:
         found = connection.execute("PRAGMA user_version").fetchone()[0]
         if found != version:
             raise sqlite3.DatabaseError(f"expected schema {version}, found {found}")
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """As a file is made, others who make it too are not waited for by SQLite itself."""
+    give_up_s = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > give_up_s:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 class SqliteThread:

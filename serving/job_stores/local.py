@@ -14,7 +14,6 @@ from typing import Final
 
 from serving.job_store import (
     Accepted,
-    Claimed,
     Event,
     Failure,
     Job,
@@ -24,6 +23,7 @@ from serving.job_store import (
     Lease,
     Order,
     Report,
+    Taken,
     no_job,
 )
 from serving.local_jobs import tables
@@ -54,10 +54,10 @@ class LocalJobs(JobStore):
             raise no_job()
         return job
 
-    async def claim(self, room: int, *, idle: bool) -> list[Claimed]:
+    async def claim(self, room: int, *, idle: bool) -> Taken:
         # A look first, which takes no turn at writing from anybody: most of the time nothing waits.
         if not self._quick.exists or not await self._quick.read(lambda at: tables.waiting(at, self._clock())):
-            return []
+            return Taken()
         times = {"lease_s": self._options.lease_s, "keep_s": self._options.keep_s}
         return await self._quick.write(lambda at: tables.claim(at, room, idle=idle, now=self._clock(), **times))
 

@@ -30,6 +30,7 @@ from serving.job_store import (
     Order,
     Report,
     Status,
+    Taken,
     chosen,
     no_job,
 )
@@ -38,7 +39,7 @@ from serving.redis.transaction import commit, insist
 from serving.redis.wire import RedisAway, Wire
 from serving.redis_jobs import changes, layout
 from serving.redis_jobs.durability import Durability
-from serving.redis_jobs.layout import STREAM, Stored, Waiting
+from serving.redis_jobs.layout import STREAM, Stored
 
 T = TypeVar("T")
 PATIENCE: Final = 10.0  # of a link: orders and results may be large, and a disk is waited for
@@ -71,20 +72,24 @@ class RedisJobs(JobStore):
             raise no_job()
         return found.job
 
-    async def claim(self, room: int, *, idle: bool) -> list[Claimed]:
-        async def work(wire: Wire) -> list[Claimed]:
+    async def claim(self, room: int, *, idle: bool) -> Taken:
+        async def work(wire: Wire) -> Taken:
             (there,) = await wire.ask(("EXISTS", STREAM))
             if not there:
-                return []
-            able = await self._set_poison_aside(wire, await layout.waiting(wire, self._lease_ms))
-            attempts = [one.attempts for one in able] + room * [0]  # as many new ones as there is room for
-            places = chosen(attempts, room, idle=idle)
+                return Taken()
+            found = await layout.waiting(wire, self._lease_ms)
+            set_aside = [await self._set_aside(wire, one.entry) for one in found if one.attempts >= TRIES]
+            able = [one for one in found if one.attempts < TRIES]
+            # As many new ones as there is room for: how many there are is known when they are claimed.
+            places = chosen([*(one.attempts for one in able), *(room * [0])], room, idle=idle)
             again = [able[place] for place in places if place < len(able)]
-            taken = [(one.entry, await layout.take(wire, one.entry, self._lease_ms), one.attempts + 1) for one in again]
+            claims = [
+                (one.entry, await layout.take(wire, one.entry, self._lease_ms), one.attempts + 1) for one in again
+            ]
             if fresh := len(places) - len(again):
-                taken += [(entry, ident, 1) for entry, ident in await layout.take_new(wire, fresh)]
-            begun = [await _begin(wire, *one) for one in taken if one[1]]
-            return [one for one in begun if one is not None]
+                claims += [(entry, ident, 1) for entry, ident in await layout.take_new(wire, fresh)]
+            begun = [await _begin(wire, *one) for one in claims if one[1]]
+            return Taken([one for one in begun if one is not None], [ident for ident in set_aside if ident])
 
         return await _exchange(self._workers, work, writes=True)
 
@@ -127,23 +132,19 @@ class RedisJobs(JobStore):
     def _keep_ms(self) -> int:
         return round(self._keep_s * 1000)
 
-    async def _set_poison_aside(self, wire: Wire, found: list[Waiting]) -> list[Waiting]:
-        """The others."""
+    async def _set_aside(self, wire: Wire, entry: bytes) -> str:
+        """The job that was; empty when there was none any more."""
 
-        for one in found:
-            if one.attempts >= TRIES:
-                ident = await layout.ident_of(wire, one.entry)
-                await insist(partial(self._set_aside, wire, one.entry, ident))
-        return [one for one in found if one.attempts < TRIES]
-
-    async def _set_aside(self, wire: Wire, entry: bytes, ident: str) -> bool | None:
-        found = await changes.watch(wire, ident)
-        if found is None or found.job.at_end:
-            commands = list(layout.forget_commands(entry))
-        else:
+        async def attempt() -> str | None:
+            found = await changes.watch(wire, ident)
+            if found is None or found.job.at_end:
+                return "" if await commit(wire, list(layout.forget_commands(entry))) is not None else None
             ended = self._ended(found.job, POISON)
-            commands = list(layout.end_commands(found._replace(entry=entry), ended, self._keep_ms))
-        return True if await commit(wire, commands) is not None else None
+            commands = layout.end_commands(found._replace(entry=entry), ended, self._keep_ms)
+            return ident if await commit(wire, list(commands)) is not None else None
+
+        ident = await layout.ident_of(wire, entry)
+        return await insist(attempt) or ""
 
     def _ended(self, job: Job, outcome: bytes | Failure | None) -> Job:
         """None: it is cancelled."""

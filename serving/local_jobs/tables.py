@@ -26,6 +26,7 @@ from serving.job_store import (
     Order,
     Reached,
     Report,
+    Taken,
     Told,
     chosen,
     full,
@@ -89,17 +90,14 @@ def waiting(at: sqlite3.Connection, now: float) -> list[Waiting]:
     return [Waiting(*row) for row in rows]
 
 
-def claim(at: sqlite3.Connection, room: int, *, idle: bool, now: float, lease_s: float, keep_s: float) -> list[Claimed]:
+def claim(at: sqlite3.Connection, room: int, *, idle: bool, now: float, lease_s: float, keep_s: float) -> Taken:
     """As JobStore.claim."""
     found = waiting(at, now)
-    for one in found:
-        if one.attempts >= TRIES:
-            end(at, one.number, End("failed", now, now + keep_s, failure=POISON))
+    poisoned = [one for one in found if one.attempts >= TRIES]
+    set_aside = [end(at, one.number, End("failed", now, now + keep_s, failure=POISON)) for one in poisoned]
     able = [one for one in found if one.attempts < TRIES]
-    return [
-        _begin(at, able[place].number, now + lease_s)
-        for place in chosen([one.attempts for one in able], room, idle=idle)
-    ]
+    places = chosen([one.attempts for one in able], room, idle=idle)
+    return Taken([_begin(at, able[place].number, now + lease_s) for place in places], set_aside)
 
 
 def beat(at: sqlite3.Connection, reports: Mapping[Lease, Report], until: float) -> frozenset[Lease]:
@@ -151,14 +149,16 @@ def cancel(at: sqlite3.Connection, ident: str, outcome: End) -> Job:
     return get(at, ident)
 
 
-def end(at: sqlite3.Connection, number: int, outcome: End) -> None:
-    """Brings a job that has no end yet to it."""
+def end(at: sqlite3.Connection, number: int, outcome: End) -> str:
+    """Brings a job that has no end yet to it; its id."""
     code, detail = (outcome.failure.code, outcome.failure.detail) if outcome.failure else (None, None)
-    at.execute(
-        "UPDATE jobs SET status = ?, ended = ?, expires = ?, result = ?, code = ?, detail = ? WHERE number = ?",
+    ident: str = at.execute(
+        "UPDATE jobs SET status = ?, ended = ?, expires = ?, result = ?, code = ?, detail = ? WHERE number = ?"
+        " RETURNING ident",
         (outcome.status, outcome.at, outcome.expires, outcome.result, code, detail, number),
-    )
+    ).fetchone()[0]
     _tell(at, number, Told("done", b""))
+    return ident
 
 
 def events(at: sqlite3.Connection, ident: str, after: int) -> list[Event]:

@@ -30,12 +30,14 @@ from serving.job_store import (
     Order,
     Reached,
     Report,
+    Taken,
     Told,
     chosen,
 )
 
 NAMES = plugins.names(FOLDER)
 LONG_S = 600.0  # leases run out when a test says so
+NOTHING = Taken([], [])
 FAILED = Failure("text_invalid", "It is empty.")
 
 
@@ -112,7 +114,7 @@ async def begun(store, count=1, **given):
     """So many jobs, claimed."""
     for _ in range(count):
         await store.accept(order(**given))
-    claimed = await store.claim(count, idle=True)
+    claimed = (await store.claim(count, idle=True)).begun
     assert len(claimed) == count
     return claimed
 
@@ -121,7 +123,7 @@ async def begun(store, count=1, **given):
 async def test_an_order_becomes_a_job_that_waits(store, bench):
     before = time.time()
     assert await store.counts() == JobCounts()
-    assert await store.claim(3, idle=True) == []
+    assert await store.claim(3, idle=True) == NOTHING
     accepted = await store.accept(order(b"\x00content"))
     assert accepted.new
     job = await store.get(accepted.job.id)
@@ -153,7 +155,8 @@ async def test_jobs_are_claimed_once_the_oldest_first_and_come_to_their_end(stor
     async with opened(bench.open()) as other:
         first, second = await asyncio.gather(store.claim(2, idle=True), other.claim(1, idle=False))
         third = await other.claim(5, idle=False)
-    claimed = [*first, *second, *third]
+    first, second = first.begun, second.begun
+    claimed = [*first, *second, *third.begun]
     assert sorted(one.job.id for one in claimed) == sorted(idents)
     assert {one.job.id for one in (*first, *second)} == set(idents[:3])
     assert [one.job.id for one in first] == sorted((one.job.id for one in first), key=idents.index)
@@ -187,7 +190,7 @@ async def test_one_key_makes_one_job_however_many_ask(store, bench):
     assert (await store.accept(order(key="l"))).new
     assert (await store.accept(order())).new
     assert (await store.accept(order())).new
-    (claimed,) = await store.claim(1, idle=True)
+    (claimed,) = (await store.claim(1, idle=True)).begun
     assert await store.finish(claimed.lease, b"done")
     again = await store.accept(order(key="k"))
     assert not again.new
@@ -198,7 +201,7 @@ async def test_one_key_makes_one_job_however_many_ask(store, bench):
 async def test_no_more_jobs_than_may_be_are_without_an_end(store, bench):
     async with opened(bench.open(most=3)) as few:
         kept = [await few.accept(order(key=f"k{i}")) for i in range(3)]
-        (running,) = await few.claim(1, idle=True)
+        (running,) = (await few.claim(1, idle=True)).begun
         with pytest.raises(JobsFull) as refused:
             await few.accept(order())
         assert refused.value.wait_s > 0
@@ -214,13 +217,13 @@ async def test_no_more_jobs_than_may_be_are_without_an_end(store, bench):
 @run
 async def test_who_lost_the_lease_writes_nothing(store, bench):
     (first,) = await begun(store)
-    assert await store.claim(1, idle=True) == [], "it is another's"
+    assert await store.claim(1, idle=True) == NOTHING, "it is another's"
     bench.lose(first.job.id)
     assert await store.beat({first.lease: Report()}) == frozenset(), "nobody has claimed it meanwhile"
-    assert await store.claim(1, idle=True) == [], "and so the lease was renewed"
+    assert await store.claim(1, idle=True) == NOTHING, "and so the lease was renewed"
     bench.lose(first.job.id)
     assert (await store.counts()).queued == 1
-    (second,) = await store.claim(1, idle=True)
+    (second,) = (await store.claim(1, idle=True)).begun
     assert second.job.id == first.job.id
     assert (second.job.attempts, second.lease.token) == (2, 2)
     told = Report(Reached(9, 9), [Told("progress", b"late")])
@@ -272,12 +275,12 @@ async def test_a_job_that_is_given_back_was_never_begun(store, bench):
         assert (job.status, job.attempts, job.progress) == ("queued", 0, None)
         assert (await store.counts()).queued == 2
         assert not await store.finish(first.lease, b"late")
-        (again,) = await store.claim(1, idle=False)
+        (again,) = (await store.claim(1, idle=False)).begun
         assert again.job.id == first.job.id, "it is still the oldest, and under no suspicion"
         assert again.lease.token == first.lease.token + 1
         first = again
     await store.release(second.lease)
-    both = await store.claim(5, idle=False)
+    both = (await store.claim(5, idle=False)).begun
     assert [one.job.id for one in both] == [second.job.id, later.id]
 
 
@@ -287,17 +290,18 @@ async def test_a_job_that_loses_its_workers_runs_alone_and_is_set_aside_in_the_e
     fresh = (await store.accept(order())).job
     bench.lose(poison.job.id)
     bench.lose(beside.job.id)
-    assert await store.claim(8, idle=False) == [], "nothing new is begun, so that they have their turn"
-    (second,) = await store.claim(8, idle=True)
+    assert await store.claim(8, idle=False) == NOTHING, "nothing new is begun, so that they have their turn"
+    (second,) = (await store.claim(8, idle=True)).begun
     assert second.job.id == poison.job.id
-    (other,) = await store.claim(8, idle=True)
+    (other,) = (await store.claim(8, idle=True)).begun
     assert other.job.id == beside.job.id, "another worker's turn"
     assert await store.finish(other.lease, b"innocent")
     for attempts in range(2, TRIES + 1):
         assert (await store.get(poison.job.id)).attempts == attempts
         bench.lose(poison.job.id)
         claimed = await store.claim(8, idle=True)
-    assert [one.job.id for one in claimed] == [fresh.id], "the others go on at once"
+    assert [one.job.id for one in claimed.begun] == [fresh.id], "the others go on at once"
+    assert claimed.set_aside == [poison.job.id]
     job = await store.get(poison.job.id)
     assert (job.status, job.failure, job.attempts) == ("failed", POISON, TRIES)
     assert not await store.finish(second.lease, b"late")
@@ -317,7 +321,7 @@ async def test_cancelling_ends_a_job_at_once_whoever_runs_it(store, bench):
         assert (await kinds(store, ident))[-1] == "done"
     assert await store.beat({running.lease: Report()}) == {running.lease}
     assert not await store.finish(running.lease, b"late")
-    assert await store.claim(5, idle=True) == []
+    assert await store.claim(5, idle=True) == NOTHING
     assert await store.counts() == JobCounts()
     (third,) = await begun(store)
     await store.finish(third.lease, b"done")
@@ -355,7 +359,7 @@ async def test_all_is_there_when_the_store_is_opened_again(store, bench):
         assert (await again.get(second.job.id)).result == b"done"
         assert not (await again.accept(order(key="k"))).new
         assert await kinds(again, first.job.id) == ["started", "progress"]
-        assert [one.job.id for one in await again.claim(5, idle=False)] == [waiting.id]
+        assert [one.job.id for one in (await again.claim(5, idle=False)).begun] == [waiting.id]
 
 
 @dataclass
@@ -395,11 +399,14 @@ class Machine(RuleBasedStateMachine):
     @rule(room=st.integers(1, 3), idle=st.booleans())
     def claim(self, room, idle):
         waiting = [job for job in self.jobs if job.status == "queued" or (job.status == "running" and job.lost)]
-        for job in [job for job in waiting if job.attempts >= TRIES]:
+        poisoned = [job for job in waiting if job.attempts >= TRIES]
+        for job in poisoned:
             waiting.remove(job)
             job.status, job.events = "failed", job.events + 1
         expected = [waiting[place] for place in chosen([job.attempts for job in waiting], room, idle=idle)]
-        claimed = self.ask(self.store.claim(room, idle=idle))
+        taken = self.ask(self.store.claim(room, idle=idle))
+        assert list(taken.set_aside) == [job.ident for job in poisoned]
+        claimed = taken.begun
         assert [one.job.id for one in claimed] == [job.ident for job in expected]
         for one, job in zip(claimed, expected, strict=True):
             if job.lease is not None:

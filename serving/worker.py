@@ -1,0 +1,251 @@
+"""Jobs at work: claimed from the store, driven through the pipeline, what happens to them written down between steps.
+
+One pass after another: what the jobs have to tell is written, which renews their leases; then others are begun, if
+there is room. Several run at once, so that their steps share batches. A job that turns out to be cancelled, or to be
+another's by now, is stopped within the step that it is at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from serving.engine import Call
+from serving.errand import read_errand, write_replies
+from serving.errors import Busy, EngineFailed, JobsUnavailable, ModelNotReady, TidegateError
+from serving.job_store import POISONED, Claimed, Failure, JobStore, Lease
+from serving.news import News
+from serving.pipeline import Pipeline
+from serving.run_report import RunReport
+from serving.task import Watcher
+from serving.telemetry import Meters
+
+log = logging.getLogger(__name__)
+
+TICK_S: Final = 0.5  # between looks at what others did; of one's own work it is told at once
+PACE_S: Final = 0.01  # between passes: steps that are quicker are written down together
+COUNT_S: Final = 1.0
+SWEEP_S: Final = 60.0
+AWAY_S: Final = 1.0  # between tries to bring an end to a store that is away
+PAUSES_S: Final = (1.0, 5.0)  # before another try, where the engine or the model was not there for a moment
+PASSING: Final = (Busy, EngineFailed, ModelNotReady)
+BUG: Final = Failure("internal_error", "This job met a bug. The gateway's log has it under the job's id.")
+UNREADABLE: Final = Failure("job_unreadable", "This release of the gateway cannot read what the job is to do.")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """at_once: jobs of this gateway, 0 for none; timeout_s: the longest that one may take."""
+
+    at_once: int
+    timeout_s: float
+
+
+@dataclass(eq=False, slots=True)
+class _Run:
+    """A job that runs here."""
+
+    claimed: Claimed
+    report: RunReport
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def lease(self) -> Lease:
+        return self.claimed.lease
+
+
+class Worker:
+    """Runs jobs of the store at this gateway. may_begin: asked before any is claimed."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        pipeline: Pipeline,
+        meters: Meters,
+        may_begin: Callable[[], bool],
+        options: WorkerOptions,
+    ) -> None:
+        self.news = News()  # of what was written down
+        self._store = store
+        self._pipeline = pipeline
+        self._meters = meters
+        self._may_begin = may_begin
+        self._options = options
+        self._runs: dict[Lease, _Run] = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._leaving = False  # nothing is begun any more
+        self._closing = False
+        self._claim_s = self._count_s = self._sweep_s = 0.0  # when it is time to do so again
+        self._said = ""
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._keep_on(), name="jobs")
+
+    def look(self) -> None:
+        """Something happened to a job: see to it now."""
+        self._claim_s = 0.0
+        self._wake.set()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Begins nothing more; returns when what runs has ended, or the time has passed."""
+        self._leaving = True
+        tasks = [run.task for run in self._runs.values() if run.task is not None]
+        if tasks:
+            log.info("draining: %d jobs run", len(tasks))
+            await asyncio.wait(tasks, timeout=timeout_s)
+
+    async def close(self) -> None:
+        """Stops what runs, and gives it back to be begun anew, here or elsewhere."""
+        self._leaving = self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+        left = list(self._runs.values())
+        for run in left:
+            await _stopped(run)
+            with suppress(JobsUnavailable):  # then its lease runs out
+                await self._store.release(run.lease)
+        if left:
+            log.info("%d jobs were given back", len(left))
+        await self._store.close()
+
+    async def _keep_on(self) -> None:
+        while not self._closing:
+            self._wake.clear()
+            try:
+                await self._pass()
+                self._say("")
+            except JobsUnavailable as error:
+                self._say(str(error))
+                await asyncio.sleep(TICK_S)
+            except Exception:
+                log.exception("looking after jobs failed; it begins anew")
+                await asyncio.sleep(TICK_S)
+            await asyncio.sleep(PACE_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._wake.wait()
+
+    async def _pass(self) -> None:
+        if self._runs:
+            await self._report()  # first: a job whose lease ran out here must not be claimed from oneself
+        now_s = time.monotonic()
+        if now_s >= self._claim_s and (room := self._room()):
+            self._claim_s = now_s + TICK_S
+            await self._begin(room)
+        if now_s >= self._count_s:
+            self._count_s = now_s + COUNT_S
+            counts = await self._store.counts()
+            self._meters.jobs_stand(counts.queued, counts.running, counts.oldest_s)
+        if now_s >= self._sweep_s:
+            self._sweep_s = now_s + SWEEP_S
+            await self._store.sweep()
+
+    def _room(self) -> int:
+        """For so many more. Beside a job that may have brought down a gateway nothing is begun."""
+        if self._leaving or not self._may_begin() or any(run.claimed.job.attempts > 1 for run in self._runs.values()):
+            return 0
+        return max(0, self._options.at_once - len(self._runs))
+
+    async def _report(self) -> None:
+        runs = dict(self._runs)
+        reports = {lease: run.report.pending() for lease, run in runs.items()}
+        lost = await self._store.beat(reports)
+        for lease, run in runs.items():
+            run.report.written(reports[lease])
+            if lease in lost and lease in self._runs:
+                await self._lose(run)
+        if any(report.told for report in reports.values()):
+            self.news.tell()
+
+    async def _lose(self, run: _Run) -> None:
+        log.info("job %s is stopped: it was cancelled, or is another's", run.lease.job)
+        self._runs.pop(run.lease, None)
+        await _stopped(run)
+        self._meters.job_ends.labels("lost").inc()
+
+    async def _begin(self, room: int) -> None:
+        taken = await self._store.claim(room, idle=not self._runs)
+        for ident in taken.set_aside:
+            log.error("job %s is set aside: each gateway that ran it stopped", ident)
+            self._meters.job_ends.labels(POISONED).inc()
+        for claimed in taken.begun:
+            run = _Run(claimed, RunReport(self._wake.set))
+            self._runs[run.lease] = run
+            self._meters.job_attempts.labels(str(claimed.job.attempts)).inc()
+            run.task = asyncio.create_task(self._run(run), name=f"job {claimed.job.id}")
+        if taken.begun or taken.set_aside:
+            self.look()
+            self.news.tell()
+
+    async def _run(self, run: _Run) -> None:
+        """The job from its beginning to its end."""
+        try:
+            outcome = await self._outcome(run)
+            ended = "succeeded" if isinstance(outcome, bytes) else "failed"
+            done = await self._finish(run.lease, outcome)
+            self._meters.job_ends.labels(ended if done else "lost").inc()
+        except Exception:  # its lease runs out
+            log.exception("the end of job %s cannot be written down", run.lease.job)
+        finally:
+            self._runs.pop(run.lease, None)
+        self.news.tell()
+        self.look()
+
+    async def _finish(self, lease: Lease, outcome: bytes | Failure) -> bool:
+        """Writes the end down, however long that takes. False: the job was lost before."""
+        while True:
+            try:
+                return await self._store.finish(lease, outcome)
+            except JobsUnavailable:
+                await asyncio.sleep(AWAY_S)
+
+    async def _outcome(self, run: _Run) -> bytes | Failure:
+        ident = run.lease.job
+        for pause_s in (*PAUSES_S, None):
+            try:
+                return await self._do(run)
+            except PASSING as error:
+                if pause_s is None:
+                    return Failure(error.code, str(error))
+                log.warning("job %s waits for another try: %s", ident, error)
+                await asyncio.sleep(pause_s)
+            except TidegateError as error:
+                return Failure(error.code, str(error))
+            except Exception:
+                log.exception("job %s failed", ident)
+                return BUG
+        return BUG
+
+    async def _do(self, run: _Run) -> bytes | Failure:
+        """One try. The version is chosen by it, and stays the same for all of the job's requests."""
+        try:
+            errand = read_errand(run.claimed.job.content)
+        except (ValueError, TidegateError):
+            log.exception("job %s cannot be read", run.lease.job)
+            return UNREADABLE
+        run.report.begin(len(errand.requests))
+        watcher = Watcher(run.report.told, errand.preview_every)
+        call = Call(time.monotonic() + self._options.timeout_s)
+        answers = await self._pipeline.predict_all(errand.verb, errand.target, errand.requests, call, watcher)
+        if answers.afterwards is not None:
+            answers.afterwards()
+        return write_replies(answers.replies)
+
+    def _say(self, what: str) -> None:
+        """Logged once, not each time that it is met."""
+        if what and what != self._said:
+            log.warning("jobs wait: %s", what)
+        self._said = what
+
+
+async def _stopped(run: _Run) -> None:
+    if run.task is not None:
+        run.task.cancel()
+        await asyncio.wait([run.task])
