@@ -4,6 +4,8 @@ their papers say, and diffusers' schedulers go the same way.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -77,7 +79,7 @@ def best(sample, level):
 
 
 def error(sampler: str, steps: int) -> float:
-    """How far a solver ends from where noise leads without any error, of levels evenly spaced in log signal to noise."""
+    """How far a solver ends from where the noise leads; levels are evenly spaced in log signal to noise."""
     ratios = np.linspace(-4, 1, steps + 1)
     levels = tuple((1 / (1 + np.exp(-2 * ratios))).tolist())
     drawing = Drawing.begin(Plan(sampler, "sample", None, tuple(range(steps)), levels), SHAPE, seed=2)
@@ -123,17 +125,20 @@ def odd_network(sample, timestep: int):
     return np.sin(3 * sample) + 0.001 * timestep * sample
 
 
-SPACINGS = [("leading", 0), ("leading", 1), ("trailing", 0)]
+WAYS = list(
+    itertools.product(
+        [("ddim", "clean"), ("ddim", "first"), ("dpm-solver++", "clean")],
+        [("leading", 0), ("leading", 1), ("trailing", 0)],
+        [("epsilon", "epsilon"), ("v", "v_prediction")],
+        [1, 2, 5, 8, 20, 50],  # of which there is a whole number in 1000, or theirs goes astray
+    )
+)
 STABLE = {"kind": "scaled-linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 
-@pytest.mark.parametrize(
-    "steps", [1, 2, 5, 8, 20, 50]
-)  # of which there is a whole number in 1000, or theirs goes astray
-@pytest.mark.parametrize(("prediction", "theirs"), [("epsilon", "epsilon"), ("v", "v_prediction")])
-@pytest.mark.parametrize(("spacing", "offset"), SPACINGS)
-@pytest.mark.parametrize(("sampler", "ends"), [("ddim", "clean"), ("ddim", "first"), ("dpm-solver++", "clean")])
-def test_the_way_is_that_of_diffusers_schedulers(sampler, ends, spacing, offset, prediction, theirs, steps):
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_the_way_is_that_of_diffusers_schedulers(way):
+    (sampler, ends), (spacing, offset), (prediction, theirs), steps = way
     options = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "prediction_type": theirs}
     options |= {"timestep_spacing": spacing, "steps_offset": offset}
     if sampler == "ddim":
