@@ -6,7 +6,6 @@ has all that the step needs, so steps of different callers, at whichever timeste
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
@@ -15,7 +14,7 @@ from pydantic import ConfigDict, Field
 
 from serving.codecs.pixels import picture_png, pixels_of
 from serving.codecs.text import read_text
-from serving.diffusion.drawing import MOST_SEED, Drawing, Plan, guided
+from serving.diffusion.drawing import MOST_SEED, Drawing, Plan, any_seed, guided
 from serving.diffusion.schedule import Sampler
 from serving.drawing_task import CONTEXT, DECODER, TEXT, UNET, context_width, open_drawing
 from serving.errors import OutputInvalid, ParameterInvalid
@@ -42,7 +41,6 @@ PIXELS: Final = "pixels"
 SEED: Final = "seed"
 STEPS: Final = "steps"
 PNG: Final = "image/png"
-RANDOM_SEED_BITS: Final = 32  # of a seed that the caller left open: short enough to be read out
 SIZE: Final = r"^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$"
 ASIDE: Final = 50_000  # numbers of a sample, whose step then takes more than a millisecond
 
@@ -81,6 +79,7 @@ class GenerateReply(FileReply):
 
     seed: int
     steps: int
+    size: Annotated[str, Field(description="Width x height in pixels.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +134,8 @@ class GenerateImages(Task[GenerateParameters]):
 
     @classmethod
     def example(cls) -> Example:
-        reply = {"model": "diffusion", "version": 1, "content": "", "media_type": PNG, "seed": 7, "steps": 20}
+        picture = {"content": "", "media_type": PNG, "size": "64x64"}
+        reply = {"model": "diffusion", "version": 1, **picture, "seed": 7, "steps": 20}
         return Example(b"a red apple", "text/plain", {"seed": 7}, reply, TEXT)
 
     def warm_up(self) -> dict[str, Tensors]:
@@ -173,13 +173,15 @@ class GenerateImages(Task[GenerateParameters]):
 
     def decode(self, outputs: Tensors, _: Request[GenerateParameters]) -> GenerateReply:
         """Row 0 of uint8 [1, height, width, 3] as a PNG, with the seed and steps beside it, int64 [1]."""
+        pixels = outputs[PIXELS][0]
         return GenerateReply.model_construct(
             model=self.model,
             version=self.version,
-            content=_png(outputs[PIXELS][0]),
+            content=_png(pixels),
             media_type=PNG,
             seed=int(outputs[SEED][0]),
             steps=int(outputs[STEPS][0]),
+            size=f"{pixels.shape[1]}x{pixels.shape[0]}",
         )
 
     def agreement(self, reply: Reply, other: Reply) -> float:
@@ -198,7 +200,7 @@ class GenerateImages(Task[GenerateParameters]):
         except ValueError as error:
             raise ParameterInvalid(f"steps: {error}.", remedy="Ask for fewer.", extension={"param": STEPS}) from None
         guidance = settings.guidance if wanted.guidance is None else wanted.guidance
-        seed = secrets.randbits(RANDOM_SEED_BITS) if wanted.seed is None else wanted.seed
+        seed = any_seed() if wanted.seed is None else wanted.seed
         return _Order(plan, settings.shape(wanted.size), guidance, seed)
 
     async def _tell(self, drawing: Drawing, steps: Steps) -> None:
