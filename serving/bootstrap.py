@@ -26,9 +26,11 @@ from serving.gateway.rpc.server import RpcServer
 from serving.gateway.server import Listener, bind, serve
 from serving.gateway.traffic import Traffic
 from serving.index import Index
+from serving.job_store import JobStore
+from serving.jobs import Jobs
 from serving.keys import Keyring
 from serving.ledger import Ledger, Pointers
-from serving.opening import open_claims, open_engine, open_index, open_keyring, open_ledger
+from serving.opening import open_claims, open_engine, open_index, open_jobs, open_keyring, open_ledger
 from serving.pipeline import Pipeline
 from serving.readiness import Readiness
 from serving.reembedding import Reembedding
@@ -45,6 +47,7 @@ from serving.versions.loader import Loader
 from serving.versions.reconciler import Reconciler
 from serving.versions.router import Router
 from serving.versions.transitions import seeded
+from serving.worker import Worker, WorkerOptions
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +68,8 @@ class Parts:
     changes: Changes
     shadows: Shadows
     pipeline: Pipeline
+    worker: Worker
+    jobs: Jobs
     threads: Threads
     traffic: Traffic
     access: Access
@@ -76,9 +81,11 @@ class Parts:
         """Loads what is to be live."""
         await self.reembedding.start()  # first: it is known then which versions collections need
         await self.reconciler.start()
+        await self.worker.start()
 
     async def close(self) -> None:
         """Ends when the last request has."""
+        await self.worker.close()
         await self.shadows.close()
         await self.reembedding.close()
         await self.reconciler.close()
@@ -95,6 +102,7 @@ def build(
     keyring: Keyring | None = None,
     gate: Gatekeeper | None = None,
     index: Index | None = None,
+    job_store: JobStore | None = None,
 ) -> Parts:
     """A gateway of these settings; what else is given takes the place of what the settings name."""
     meters = Meters()
@@ -130,6 +138,10 @@ def build(
     def ready() -> bool:
         return reconciler.settled and not traffic.draining and batching.available
 
+    job_store = job_store or open_jobs(settings)
+    options = WorkerOptions(settings.job_concurrency, settings.job_timeout_s)
+    worker = Worker(job_store, pipeline, meters, ready, options)
+    jobs = Jobs(job_store, worker, router, meters)
     protocol = OpenInference(pipeline, router, batching, ready)
     limits = Limits(settings.body_limit, settings.tensor_json_limit, settings.request_timeout_s)
     return Parts(
@@ -143,12 +155,14 @@ def build(
         changes=changes,
         shadows=shadows,
         pipeline=pipeline,
+        worker=worker,
+        jobs=jobs,
         threads=threads,
         traffic=traffic,
         access=access,
         protocol=protocol,
         public=public_app(
-            pipeline, search, protocol, models, traffic=traffic, threads=threads, limits=limits, access=access
+            pipeline, search, jobs, protocol, models, traffic=traffic, threads=threads, limits=limits, access=access
         ),
         admin=admin_app(protocol, search, models, reconciler.states, changes, meters=meters, access=access),
     )
@@ -191,6 +205,7 @@ async def run(settings: Settings, *, engine: Engine | None = None) -> None:
                 listeners,
                 parts.traffic,
                 start,
+                finish=parts.worker.drain,
                 rpc=rpc,
                 drain_delay_s=settings.drain_delay_s,
                 drain_timeout_s=settings.drain_timeout_s,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Base64Bytes, BaseModel, ConfigDict, TypeAdapter
@@ -17,15 +17,13 @@ from serving.versions.router import Target
 class Errand:
     """Requests that one version of the target answers together, as Pipeline.predict_all has it.
 
-    preview_every: steps; 0 for no previews. answer: what the caller wants the answer to look like, in JSON; only the
-    route that wrote it reads it.
+    preview_every: steps; 0 for no previews.
     """
 
     verb: str
     target: Target
     requests: Sequence[Request[Any]]
     preview_every: int = 0
-    answer: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _Sent(BaseModel):
@@ -47,7 +45,6 @@ class _Kept(BaseModel):
     sticky: Base64Bytes
     requests: list[_Sent]
     preview_every: int
-    answer: dict[str, Any]
 
 
 def write_errand(errand: Errand) -> bytes:
@@ -69,7 +66,6 @@ def write_errand(errand: Errand) -> bytes:
             for request in errand.requests
         ],
         preview_every=errand.preview_every,
-        answer=dict(errand.answer),
     )
     return kept.model_dump_json().encode()
 
@@ -83,7 +79,7 @@ def read_errand(content: bytes) -> Errand:
         for sent in kept.requests
     ]
     target = Target(kept.model, kept.version, kept.label, kept.sticky)
-    return Errand(kept.verb, target, requests, kept.preview_every, kept.answer)
+    return Errand(kept.verb, target, requests, kept.preview_every)
 
 
 def write_replies(replies: Sequence[Reply]) -> bytes:

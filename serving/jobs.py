@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Final
 
 from serving.errand import Errand, write_errand
-from serving.errors import Busy
+from serving.errors import Busy, JobNotFound, JobsUnavailable, ModelNotReady
 from serving.job_store import Event, Job, JobStore, Order, no_job
 from serving.telemetry import Meters
+from serving.versions.router import Router
 from serving.worker import Worker
 
 LOOK_S: Final = 0.25  # at jobs that another gateway runs; of those here there are news
 PACE_S: Final = 0.03  # between looks: what happens in less is told together
-QUIET_S: Final = 10.0  # without an event, after which there is a sign of life
 MOST_FOLLOWERS: Final = 256  # of one gateway
 
 
 class Jobs:
     """Takes orders, and tells what became of them."""
 
-    def __init__(self, store: JobStore, worker: Worker, meters: Meters) -> None:
+    def __init__(self, store: JobStore, worker: Worker, router: Router, meters: Meters) -> None:
         self._store = store
         self._worker = worker
+        self._router = router
         self._meters = meters
         self._followers = 0
 
     async def accept(self, errand: Errand, owner: str, key: str, digest: str) -> Job:
-        """The job of an errand, on disk; with a key, the same one each time. KeyReused, JobsFull, JobsUnavailable."""
+        """The job of an errand, on disk; with a key, the same one each time. KeyReused, JobsFull, JobsUnavailable.
+
+        What the router says of its target, unless that only has to be loaded: a job can wait for that.
+        """
+        with suppress(ModelNotReady):
+            self._router.resolve(errand.target, errand.verb)
         accepted = await self._store.accept(Order(owner, write_errand(errand), key, digest))
         if accepted.new:
             self._meters.jobs_accepted.inc()
@@ -44,8 +51,9 @@ class Jobs:
 
     async def cancel(self, ident: str, owner: str) -> Job:
         """The job at its end; one that had come to it stays as it was."""
-        if (await self.get(ident, owner)).at_end:
-            return await self.get(ident, owner)
+        found = await self.get(ident, owner)
+        if found.at_end:
+            return found
         job = await self._store.cancel(ident)
         if job.status == "cancelled":
             self._meters.job_ends.labels(job.status).inc()
@@ -53,27 +61,35 @@ class Jobs:
         self._worker.news.tell()
         return job
 
-    async def follow(self, job: Job, after: int) -> AsyncIterator[Event | None]:
-        """What happens to the job from the event after that number on, until its end; None as a sign of life.
+    def follow(self, job: Job, after: int) -> AsyncGenerator[Event | None, None]:
+        """What happens to the job from the event after that number on, until its end; None when nothing is new.
 
-        Busy: as many follow as may. JobNotFound once the job is forgotten.
+        Busy: as many follow as may.
         """
         if self._followers >= MOST_FOLLOWERS:
-            raise Busy(
-                "As many jobs are followed as this gateway takes.", remedy="Ask for the job now and then instead."
-            )
+            remedy = "Ask for the job now and then instead."
+            raise Busy("As many jobs are followed as this gateway takes.", remedy=remedy)
+        return self._follow(job, after)
+
+    async def _follow(self, job: Job, after: int) -> AsyncGenerator[Event | None, None]:
         self._followers += 1
         try:
-            quiet_s = time.monotonic()
             while True:
-                for event in await self._store.events(job.id, after):
+                events = await self._happened(job.id, after)
+                for event in events:
                     yield event
-                    after, quiet_s = event.number, time.monotonic()
-                    if event.kind == "done":
-                        return
-                if time.monotonic() - quiet_s > QUIET_S:
-                    yield None
-                    quiet_s = time.monotonic()
+                    after = event.number
+                if job.at_end or (events and events[-1].kind == "done"):
+                    return
+                yield None
+                await asyncio.sleep(PACE_S)
                 await self._worker.news.wait(LOOK_S)
+        except JobNotFound:  # forgotten
+            return
         finally:
             self._followers -= 1
+
+    async def _happened(self, ident: str, after: int) -> list[Event]:
+        with suppress(JobsUnavailable):  # it comes back, or whoever follows leaves
+            return await self._store.events(ident, after)
+        return []

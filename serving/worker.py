@@ -31,7 +31,6 @@ TICK_S: Final = 0.5  # between looks at what others did; of one's own work it is
 PACE_S: Final = 0.01  # between passes: steps that are quicker are written down together
 COUNT_S: Final = 1.0
 SWEEP_S: Final = 60.0
-AWAY_S: Final = 1.0  # between tries to bring an end to a store that is away
 PAUSES_S: Final = (1.0, 5.0)  # before another try, where the engine or the model was not there for a moment
 PASSING: Final = (Busy, EngineFailed, ModelNotReady)
 BUG: Final = Failure("internal_error", "This job met a bug. The gateway's log has it under the job's id.")
@@ -52,7 +51,7 @@ class _Run:
 
     claimed: Claimed
     report: RunReport
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[bytes | Failure]
 
     @property
     def lease(self) -> Lease:
@@ -95,10 +94,11 @@ class Worker:
     async def drain(self, timeout_s: float) -> None:
         """Begins nothing more; returns when what runs has ended, or the time has passed."""
         self._leaving = True
-        tasks = [run.task for run in self._runs.values() if run.task is not None]
-        if tasks:
-            log.info("draining: %d jobs run", len(tasks))
-            await asyncio.wait(tasks, timeout=timeout_s)
+        give_up_s = time.monotonic() + timeout_s
+        if self._runs:
+            log.info("draining: %d jobs run", len(self._runs))
+        while self._runs and (left_s := give_up_s - time.monotonic()) > 0:
+            await self.news.wait(min(left_s, TICK_S))
 
     async def close(self) -> None:
         """Stops what runs, and gives it back to be begun anew, here or elsewhere."""
@@ -106,6 +106,8 @@ class Worker:
         self._wake.set()
         if self._task is not None:
             await self._task
+        with suppress(JobsUnavailable):
+            await self._report()
         left = list(self._runs.values())
         for run in left:
             await _stopped(run)
@@ -159,16 +161,26 @@ class Worker:
         lost = await self._store.beat(reports)
         for lease, run in runs.items():
             run.report.written(reports[lease])
-            if lease in lost and lease in self._runs:
-                await self._lose(run)
+            if lease in lost:
+                log.info("job %s is stopped: it was cancelled, or is another's", lease.job)
+                await _stopped(run)
+                self._ended(run, "lost")
+            elif run.task.done() and not run.report.pending().told:
+                await self._end(run, run.task.result())
         if any(report.told for report in reports.values()):
             self.news.tell()
 
-    async def _lose(self, run: _Run) -> None:
-        log.info("job %s is stopped: it was cancelled, or is another's", run.lease.job)
+    async def _end(self, run: _Run, outcome: bytes | Failure) -> None:
+        """Writes the end down; while the store is away it is tried again with each pass."""
+        done = await self._store.finish(run.lease, outcome)
+        succeeded = isinstance(outcome, bytes)
+        self._ended(run, ("succeeded" if succeeded else "failed") if done else "lost")
+
+    def _ended(self, run: _Run, how: str) -> None:
         self._runs.pop(run.lease, None)
-        await _stopped(run)
-        self._meters.job_ends.labels("lost").inc()
+        self._meters.job_ends.labels(how).inc()
+        self.news.tell()
+        self.look()
 
     async def _begin(self, room: int) -> None:
         taken = await self._store.claim(room, idle=not self._runs)
@@ -176,41 +188,21 @@ class Worker:
             log.error("job %s is set aside: each gateway that ran it stopped", ident)
             self._meters.job_ends.labels(POISONED).inc()
         for claimed in taken.begun:
-            run = _Run(claimed, RunReport(self._wake.set))
-            self._runs[run.lease] = run
+            report = RunReport(self._wake.set)
+            task = asyncio.create_task(self._outcome(claimed, report), name=f"job {claimed.job.id}")
+            task.add_done_callback(lambda _: self._wake.set())
+            self._runs[claimed.lease] = _Run(claimed, report, task)
             self._meters.job_attempts.labels(str(claimed.job.attempts)).inc()
-            run.task = asyncio.create_task(self._run(run), name=f"job {claimed.job.id}")
         if taken.begun or taken.set_aside:
             self.look()
             self.news.tell()
 
-    async def _run(self, run: _Run) -> None:
-        """The job from its beginning to its end."""
-        try:
-            outcome = await self._outcome(run)
-            ended = "succeeded" if isinstance(outcome, bytes) else "failed"
-            done = await self._finish(run.lease, outcome)
-            self._meters.job_ends.labels(ended if done else "lost").inc()
-        except Exception:  # its lease runs out
-            log.exception("the end of job %s cannot be written down", run.lease.job)
-        finally:
-            self._runs.pop(run.lease, None)
-        self.news.tell()
-        self.look()
-
-    async def _finish(self, lease: Lease, outcome: bytes | Failure) -> bool:
-        """Writes the end down, however long that takes. False: the job was lost before."""
-        while True:
-            try:
-                return await self._store.finish(lease, outcome)
-            except JobsUnavailable:
-                await asyncio.sleep(AWAY_S)
-
-    async def _outcome(self, run: _Run) -> bytes | Failure:
-        ident = run.lease.job
+    async def _outcome(self, claimed: Claimed, report: RunReport) -> bytes | Failure:
+        """What comes of a job."""
+        ident = claimed.job.id
         for pause_s in (*PAUSES_S, None):
             try:
-                return await self._do(run)
+                return await self._do(claimed, report)
             except PASSING as error:
                 if pause_s is None:
                     return Failure(error.code, str(error))
@@ -223,15 +215,15 @@ class Worker:
                 return BUG
         return BUG
 
-    async def _do(self, run: _Run) -> bytes | Failure:
+    async def _do(self, claimed: Claimed, report: RunReport) -> bytes | Failure:
         """One try. The version is chosen by it, and stays the same for all of the job's requests."""
         try:
-            errand = read_errand(run.claimed.job.content)
+            errand = read_errand(claimed.job.content)
         except (ValueError, TidegateError):
-            log.exception("job %s cannot be read", run.lease.job)
+            log.exception("job %s cannot be read", claimed.job.id)
             return UNREADABLE
-        run.report.begin(len(errand.requests))
-        watcher = Watcher(run.report.told, errand.preview_every)
+        report.begin(len(errand.requests))
+        watcher = Watcher(report.told, errand.preview_every)
         call = Call(time.monotonic() + self._options.timeout_s)
         answers = await self._pipeline.predict_all(errand.verb, errand.target, errand.requests, call, watcher)
         if answers.afterwards is not None:
@@ -246,6 +238,5 @@ class Worker:
 
 
 async def _stopped(run: _Run) -> None:
-    if run.task is not None:
-        run.task.cancel()
-        await asyncio.wait([run.task])
+    run.task.cancel()
+    await asyncio.wait([run.task])
