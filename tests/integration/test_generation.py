@@ -156,7 +156,7 @@ def test_a_picture_is_the_same_to_the_bit_whoever_is_drawn_beside_it(tmp_path):
     """Of the tiny graphs, on the engine itself; those of a real architecture are in test_import_diffusers.py."""
     tiny.add_diffusion(tmp_path / "repository")
     orders = [
-        {"prompt": f"a {tiny.COLOURS[i % 3]} disc", "guidance": (1, 3, 7.5)[i % 3], "steps": 10 + i, "seed": i}
+        {"prompt": f"a {tiny.COLOURS[i % 3]} disc", "guidance": (1, 1.1, 1.2)[i % 3], "steps": 10 + i, "seed": i}
         for i in range(12)
     ]
     with gateway_process(tmp_path / "repository", tmp_path / "state") as gateway:
