@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -34,8 +33,6 @@ from serving.opening import open_claims, open_engine, open_index, open_jobs, ope
 from serving.pipeline import Pipeline
 from serving.readiness import Readiness
 from serving.reembedding import Reembedding
-from serving.repository.layout import Index as RepositoryIndex
-from serving.repository.layout import scan
 from serving.search import Search
 from serving.settings import Settings, option
 from serving.shadow import Shadows
@@ -46,7 +43,6 @@ from serving.versions.examiner import Examiner
 from serving.versions.loader import Loader
 from serving.versions.reconciler import Reconciler
 from serving.versions.router import Router
-from serving.versions.transitions import seeded
 from serving.worker import Worker, WorkerOptions
 
 log = logging.getLogger(__name__)
@@ -168,16 +164,6 @@ def build(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Offline:
-    """What commands work with that are told a repository and a state."""
-
-    changes: Changes
-    look: Callable[[], Awaitable[RepositoryIndex]]  # what the repository holds
-    refresh: Callable[[], Awaitable[RepositoryIndex]]  # the same, its new models given pointers
-    ledger: Ledger
-
-
 async def run(settings: Settings, *, engine: Engine | None = None) -> None:
     """Serves until a signal ends it, by `engine` if one is given.
 
@@ -253,18 +239,3 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-
-
-def open_changes(settings: Settings) -> Offline:
-    """Changes with no gateway of one's own: gateways that run on this state follow them, others at their start."""
-    ledger = open_ledger(settings)
-
-    async def look() -> RepositoryIndex:
-        return await asyncio.to_thread(scan, settings.repository)
-
-    async def refresh() -> RepositoryIndex:
-        index = await look()
-        await ledger.change(seeded({name: model.first_version for name, model in index.models.items()}))
-        return index
-
-    return Offline(Changes(ledger, Examiner(), refresh, settings.load_timeout_s), look, refresh, ledger)

@@ -1,4 +1,4 @@
-"""What a running job has to tell, until it is written down: how far it has come, and each step and preview."""
+"""What a running job has to tell, until it is written down: how far it has come, and its previews."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ class RunReport:
         self._steps[progress.index] = progress.step
         reached = self._reached = Reached(sum(self._steps.values()), progress.steps * self._requests)
         step = {"step": reached.step, "of": reached.of}
+        if self._told and self._told[-1].kind == "progress":
+            self._told.pop()  # steps that are quicker than the store are told together
         self._told.append(Told("progress", orjson.dumps(step)))
         if progress.preview is not None:
             preview = {**step, "index": progress.index, "b64_json": base64.b64encode(progress.preview).decode()}

@@ -144,7 +144,9 @@ def test_who_may_try_again_is_told_when(shape, code):
     """Spread over seconds, so that those who were refused together do not come back together."""
     after = {int(dict(shape(make(KINDS[code]), "/").headers).get(b"retry-after", b"0")) for _ in range(200)}
     quota = {60, 61, 62, 63, 64}
-    assert after == {503: {1, 2, 3, 4, 5}, 429: quota if code in ("quota_exceeded", "jobs_full") else {60}}.get(CODES[code][0], {0})
+    assert after == {503: {1, 2, 3, 4, 5}, 429: quota if code in ("quota_exceeded", "jobs_full") else {60}}.get(
+        CODES[code][0], {0}
+    )
 
 
 @pytest.mark.parametrize("code", CODES)

@@ -47,6 +47,8 @@ DOCUMENTED = {
 OPERATIONS = [
     *DOCUMENTED.items(),
     *(("/v1/collections/{name}", method) for method in ("get", "put", "delete")),
+    *(("/v1/jobs/{ident}", method) for method in ("get", "delete")),
+    ("/v1/jobs/{ident}/events", "get"),
     *(("/v1/collections/{name}/items/{ident}", method) for method in ("get", "delete")),
 ]
 
