@@ -16,7 +16,12 @@ from serving.text_task import open_text
 TEXT: Final = "text"
 UNET: Final = "unet"
 DECODER: Final = "decoder"
+TOKENS: Final = "tokens"
 CONTEXT: Final = "context"
+LATENTS: Final = "latents"
+TIMESTEP: Final = "timestep"
+PREDICTION: Final = "prediction"
+PIXELS: Final = "pixels"
 Side = Annotated[int, Field(ge=1, le=65_536)]
 
 

@@ -16,7 +16,19 @@ from serving.codecs.pixels import picture_png, pixels_of
 from serving.codecs.text import read_text
 from serving.diffusion.drawing import MOST_SEED, Drawing, Plan, any_seed, guided
 from serving.diffusion.schedule import Sampler
-from serving.drawing_task import CONTEXT, DECODER, TEXT, UNET, context_width, open_drawing
+from serving.drawing_task import (
+    CONTEXT,
+    DECODER,
+    LATENTS,
+    PIXELS,
+    PREDICTION,
+    TEXT,
+    TIMESTEP,
+    TOKENS,
+    UNET,
+    context_width,
+    open_drawing,
+)
 from serving.errors import OutputInvalid, ParameterInvalid
 from serving.repository.config import TensorSpec
 from serving.repository.layout import Version
@@ -33,11 +45,6 @@ from serving.task import (
 )
 from serving.tensors import Array, Tensors
 
-TOKENS: Final = "tokens"
-LATENTS: Final = "latents"
-TIMESTEP: Final = "timestep"
-PREDICTION: Final = "prediction"
-PIXELS: Final = "pixels"
 SEED: Final = "seed"
 STEPS: Final = "steps"
 PNG: Final = "image/png"
@@ -108,10 +115,7 @@ class GenerateImages(Task[GenerateParameters]):
     path = "/v1/images/generations"
     media_types = (PNG,)
     signatures: ClassVar = {
-        TEXT: Signature(
-            inputs=(TensorSpec(TOKENS, "INT64", (-1,)),),
-            outputs=(TensorSpec(CONTEXT, "FP32", (-1, -1)),),  # tokens, width
-        ),
+        # first: the graph with the model's own name
         UNET: Signature(
             inputs=(
                 TensorSpec(LATENTS, "FP32", (-1, -1, -1)),  # channels, height, width
@@ -119,6 +123,10 @@ class GenerateImages(Task[GenerateParameters]):
                 TensorSpec(CONTEXT, "FP32", (-1, -1)),
             ),
             outputs=(TensorSpec(PREDICTION, "FP32", (-1, -1, -1)),),
+        ),
+        TEXT: Signature(
+            inputs=(TensorSpec(TOKENS, "INT64", (-1,)),),
+            outputs=(TensorSpec(CONTEXT, "FP32", (-1, -1)),),  # tokens, width
         ),
         DECODER: Signature(
             inputs=(TensorSpec(LATENTS, "FP32", (-1, -1, -1)),),
