@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 from serving.errand import Errand, write_errand
-from serving.errors import Busy, JobNotFound, JobsUnavailable, ModelNotReady
+from serving.errors import BodyTooLarge, Busy, JobNotFound, JobsUnavailable, ModelNotReady
 from serving.job_store import Event, Job, JobStore, Order, no_job
 from serving.telemetry import Meters
 from serving.versions.router import Router
@@ -17,6 +17,7 @@ from serving.worker import Worker
 LOOK_S: Final = 0.25  # at jobs that another gateway runs; of those here there are news
 PACE_S: Final = 0.03  # between looks: what happens in less is told together
 MOST_FOLLOWERS: Final = 256  # of one gateway
+MOST_BYTES: Final = 2**20  # of an errand, since there may be as many as wait
 
 
 class Jobs:
@@ -30,13 +31,18 @@ class Jobs:
         self._followers = 0
 
     async def accept(self, errand: Errand, owner: str, key: str, digest: str) -> Job:
-        """The job of an errand, on disk; with a key, the same one each time. KeyReused, JobsFull, JobsUnavailable.
+        """The job of an errand, on disk; with a key, the same one each time.
 
-        What the router says of its target, unless that only has to be loaded: a job can wait for that.
+        BodyTooLarge, KeyReused, JobsFull, JobsUnavailable; and what the router says of its target, unless that only
+        has to be loaded, which a job can wait for.
         """
         with suppress(ModelNotReady):
             self._router.resolve(errand.target, errand.verb)
-        accepted = await self._store.accept(Order(owner, write_errand(errand), key, digest))
+        content = write_errand(errand)
+        if len(content) > MOST_BYTES:
+            detail = f"What a job is to do may have {MOST_BYTES:,} bytes."
+            raise BodyTooLarge(detail, remedy="Send less, or wait for the answer instead.")
+        accepted = await self._store.accept(Order(owner, content, key, digest))
         if accepted.new:
             self._meters.jobs_accepted.inc()
             self._worker.look()

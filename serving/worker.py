@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 TICK_S: Final = 0.5  # between looks at what others did; of one's own work it is told at once
 PACE_S: Final = 0.01  # between passes: steps that are quicker are written down together
+AWAY_S: Final = (1.0, 2.0)  # between tries while the store is away
 COUNT_S: Final = 1.0
 SWEEP_S: Final = 60.0
 PAUSES_S: Final = (1.0, 5.0)  # before another try, where the engine or the model was not there for a moment
@@ -125,7 +127,7 @@ class Worker:
                 self._say("")
             except JobsUnavailable as error:
                 self._say(str(error))
-                await asyncio.sleep(TICK_S)
+                await asyncio.sleep(random.uniform(*AWAY_S))  # noqa: S311  (so that gateways do not come all at once)
             except Exception:
                 log.exception("looking after jobs failed; it begins anew")
                 await asyncio.sleep(TICK_S)

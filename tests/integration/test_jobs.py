@@ -202,6 +202,7 @@ def test_what_goes_wrong_is_said_by_the_job_or_at_once(tmp_path, store):
                 ({"model": "colours"}, 409, "task_mismatch"),
                 ({"version": 7}, 404, "version_not_found"),
                 ({"steps": 0}, 400, "parameter_invalid"),
+                ({"prompt": "red " * 300_000}, 413, "body_too_large"),
             ):
                 answer = await live.client.post(IMAGES_PATH, json=order(**fields), headers=ASYNC)
                 assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
