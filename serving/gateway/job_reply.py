@@ -28,7 +28,7 @@ SIGN_OF_LIFE: Final = b":\n\n"
 # How the replies of a task are told, as its own route tells them: given them and the time, in Unix seconds.
 WRITERS: Final[Mapping[str, Callable[[list[Any], int], bytes]]] = {"generate-images": write_images}
 EXAMPLE: Final[Mapping[str, Any]] = {
-    "id": "3q2-7wAAAAC_Zr9cYhQkTg",
+    "id": "8b1f0c9e4a7d42e6b5c3a19d7f60e258",
     "object": "job",
     "status": "running",
     "created": 1767225600,

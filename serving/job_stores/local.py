@@ -45,7 +45,7 @@ class LocalJobs(JobStore):
         self._quick = SqliteThread(SqliteFile(path, SCHEMA, lasting=False), "jobs-work")
 
     async def accept(self, order: Order) -> Accepted:
-        ident, most = secrets.token_urlsafe(16), self._options.most
+        ident, most = secrets.token_hex(16), self._options.most
         return await self._lasting.write(lambda at: tables.accept(at, ident, order, self._clock(), most))
 
     async def get(self, ident: str) -> Job:

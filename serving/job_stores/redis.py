@@ -58,7 +58,7 @@ class RedisJobs(JobStore):
         self._durability = Durability(self._disk)
 
     async def accept(self, order: Order) -> Accepted:
-        job = Job(secrets.token_urlsafe(16), order.owner, order.content, "queued", time.time())
+        job = Job(secrets.token_hex(16), order.owner, order.content, "queued", time.time())
         accepted = await _change(self._callers, lambda wire: changes.accept(wire, job, order, self._most))
         try:
             await self._durability.reached()

@@ -10,10 +10,12 @@ import time
 from contextlib import asynccontextmanager
 
 import httpx
+import openai
 import pytest
 import tiny
 from http_rig import connect, gateway_process, request_bytes, reset, serving, until, wait_until
 from job_rig import ASYNC, MODEL, begin, ended, ended_now, events, events_now, order
+from openai.types import ImagesResponse
 from redis_rig import redis_server
 
 from serving.codecs.pixels import pixels_of
@@ -72,6 +74,21 @@ def test_a_job_comes_to_the_pictures_that_the_waiting_route_gives(tmp_path, stor
             assert {**done["result"], "created": 0} == {**waited.json(), "created": 0}
             assert done["created"] <= done["result"]["created"] == done["ended"] <= time.time()
             assert done["expires_at"] - done["ended"] == 86_400
+
+    asyncio.run(main())
+
+
+def test_the_official_client_of_openais_api_orders_and_fetches(tmp_path):
+    async def main():
+        async with (
+            drawing(tmp_path, {}, FakeEngine()) as (live, _),
+            openai.AsyncOpenAI(base_url=f"{live.url}/v1", api_key="none needed", max_retries=0) as client,
+        ):
+            asked = await client.images.with_raw_response.generate(prompt="a red disc", extra_headers=ASYNC)
+            assert asked.status_code == 202
+            await ended(live.client, asked.headers["location"].rpartition("/")[2])
+            fetched = (await live.client.get(asked.headers["location"])).json()["result"]
+            assert ImagesResponse.model_validate(fetched).data[0].b64_json
 
     asyncio.run(main())
 
@@ -280,7 +297,8 @@ def test_only_so_many_listen(tmp_path, monkeypatch):
         async with drawing(tmp_path, {}) as (live, _):
             job = await begin(live.client, steps=500)
             async with live.client.stream("GET", f"/v1/jobs/{job['id']}/events") as answer:
-                assert await anext(events(answer))
+                seen = events(answer)  # kept: with it the stream would end
+                assert await anext(seen)
                 refused = await live.client.get(f"/v1/jobs/{job['id']}/events")
                 assert (refused.status_code, refused.json()["code"]) == (503, "busy")
                 assert refused.headers["retry-after"]
