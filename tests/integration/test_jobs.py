@@ -375,6 +375,19 @@ def test_a_gateway_that_ends_gives_its_jobs_back_and_no_listener_holds_it_up(tmp
             assert client.delete(f"/v1/jobs/{ident}").json()["status"] == "cancelled"
 
 
+def test_no_listener_holds_up_a_gateway_that_ends(tmp_path, repository):
+    with gateway_process(repository, tmp_path / "state", TIDEGATE_JOB_CONCURRENCY="0") as gateway:
+        ident = start_job(gateway)
+        with httpx.stream("GET", f"{gateway.url}/v1/jobs/{ident}/events", timeout=20) as answer:
+            lines = answer.iter_lines()
+            assert next(lines) == "retry: 1000"
+            asked_s = time.monotonic()
+            gateway.signal(signal.SIGTERM)
+            assert list(lines) == [""], "its end is that of an answer"
+        assert gateway.exit_code() == 0
+        assert time.monotonic() - asked_s < 8, "far from the thirty seconds of an answer that is on its way"
+
+
 def test_a_job_that_is_nearly_done_is_finished_first(tmp_path, repository, store):
     given = environment(store)
     with gateway_process(repository, tmp_path / "state", **given) as gateway:
