@@ -163,7 +163,7 @@ class Meters:
         )
         self.job_ends = Counter(
             "tidegate_job_ends",
-            "Jobs that ended here: succeeded, failed, cancelled, job_poisoned; lost, as to another gateway.",
+            "Jobs that ended here: succeeded, failed, cancelled, job_poisoned; lost while it ran.",
             ("outcome",),
             registry=self.registry,
         )

@@ -16,14 +16,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from serving.engine import Call
-from serving.errand import read_errand, write_replies
-from serving.errors import Busy, EngineFailed, JobsUnavailable, ModelNotReady, TidegateError
+from serving.errors import JobsUnavailable
+from serving.job_run import outcome
 from serving.job_store import POISONED, Claimed, Failure, JobStore, Lease
 from serving.news import News
 from serving.pipeline import Pipeline
 from serving.run_report import RunReport
-from serving.task import Watcher
 from serving.telemetry import Meters
 
 log = logging.getLogger(__name__)
@@ -31,12 +29,9 @@ log = logging.getLogger(__name__)
 TICK_S: Final = 0.5  # between looks at what others did; of one's own work it is told at once
 PACE_S: Final = 0.01  # between passes: steps that are quicker are written down together
 AWAY_S: Final = (1.0, 2.0)  # between tries while the store is away
+HOLD_S: Final = 5.0  # after it was: leases ran out that nobody could renew, and those who run the jobs come first
 COUNT_S: Final = 1.0
 SWEEP_S: Final = 60.0
-PAUSES_S: Final = (1.0, 5.0)  # before another try, where the engine or the model was not there for a moment
-PASSING: Final = (Busy, EngineFailed, ModelNotReady)
-BUG: Final = Failure("internal_error", "This job met a bug. The gateway's log has it under the job's id.")
-UNREADABLE: Final = Failure("job_unreadable", "This release of the gateway cannot read what the job is to do.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +78,7 @@ class Worker:
         self._leaving = False  # nothing is begun any more
         self._closing = False
         self._claim_s = self._count_s = self._sweep_s = 0.0  # when it is time to do so again
+        self._hold_s = 0.0  # until when nothing is claimed
         self._said = ""
 
     async def start(self) -> None:
@@ -108,8 +104,10 @@ class Worker:
         self._wake.set()
         if self._task is not None:
             await self._task
-        with suppress(JobsUnavailable):
+        try:
             await self._report()
+        except Exception:  # what cannot be written down is given back, or found again when its lease has run out
+            log.exception("the last of the jobs cannot be written down")
         left = list(self._runs.values())
         for run in left:
             await _stopped(run)
@@ -127,6 +125,7 @@ class Worker:
                 self._say("")
             except JobsUnavailable as error:
                 self._say(str(error))
+                self._hold_s = time.monotonic() + HOLD_S
                 await asyncio.sleep(random.uniform(*AWAY_S))  # noqa: S311  (so that gateways do not come all at once)
             except Exception:
                 log.exception("looking after jobs failed; it begins anew")
@@ -140,7 +139,7 @@ class Worker:
         if self._runs:
             await self._report()  # first: a job whose lease ran out here must not be claimed from oneself
         now_s = time.monotonic()
-        if now_s >= self._claim_s and (room := self._room()):
+        if now_s >= max(self._claim_s, self._hold_s) and (room := self._room()):
             self._claim_s = now_s + TICK_S
             await self._begin(room)
         if now_s >= self._count_s:
@@ -172,10 +171,10 @@ class Worker:
         if any(report.told for report in reports.values()):
             self.news.tell()
 
-    async def _end(self, run: _Run, outcome: bytes | Failure) -> None:
+    async def _end(self, run: _Run, end: bytes | Failure) -> None:
         """Writes the end down; while the store is away it is tried again with each pass."""
-        done = await self._store.finish(run.lease, outcome)
-        succeeded = isinstance(outcome, bytes)
+        done = await self._store.finish(run.lease, end)
+        succeeded = isinstance(end, bytes)
         self._ended(run, ("succeeded" if succeeded else "failed") if done else "lost")
 
     def _ended(self, run: _Run, how: str) -> None:
@@ -191,46 +190,14 @@ class Worker:
             self._meters.job_ends.labels(POISONED).inc()
         for claimed in taken.begun:
             report = RunReport(self._wake.set)
-            task = asyncio.create_task(self._outcome(claimed, report), name=f"job {claimed.job.id}")
+            work = outcome(claimed.job, self._pipeline, report, self._options.timeout_s)
+            task = asyncio.create_task(work, name=f"job {claimed.job.id}")
             task.add_done_callback(lambda _: self._wake.set())
             self._runs[claimed.lease] = _Run(claimed, report, task)
             self._meters.job_attempts.labels(str(claimed.job.attempts)).inc()
         if taken.begun or taken.set_aside:
             self.look()
             self.news.tell()
-
-    async def _outcome(self, claimed: Claimed, report: RunReport) -> bytes | Failure:
-        """What comes of a job."""
-        ident = claimed.job.id
-        for pause_s in (*PAUSES_S, None):
-            try:
-                return await self._do(claimed, report)
-            except PASSING as error:
-                if pause_s is None:
-                    return Failure(error.code, str(error))
-                log.warning("job %s waits for another try: %s", ident, error)
-                await asyncio.sleep(pause_s)
-            except TidegateError as error:
-                return Failure(error.code, str(error))
-            except Exception:
-                log.exception("job %s failed", ident)
-                return BUG
-        return BUG
-
-    async def _do(self, claimed: Claimed, report: RunReport) -> bytes | Failure:
-        """One try. The version is chosen by it, and stays the same for all of the job's requests."""
-        try:
-            errand = read_errand(claimed.job.content)
-        except (ValueError, TidegateError):
-            log.exception("job %s cannot be read", claimed.job.id)
-            return UNREADABLE
-        report.begin(len(errand.requests))
-        watcher = Watcher(report.told, errand.preview_every)
-        call = Call(time.monotonic() + self._options.timeout_s)
-        answers = await self._pipeline.predict_all(errand.verb, errand.target, errand.requests, call, watcher)
-        if answers.afterwards is not None:
-            answers.afterwards()
-        return write_replies(answers.replies)
 
     def _say(self, what: str) -> None:
         """Logged once, not each time that it is met."""

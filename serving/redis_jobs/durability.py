@@ -35,6 +35,7 @@ class Durability:
         """Returns when all that was answered before is on disk, or Redis cannot say that it is. RedisAway."""
         if self._next is None:  # the round that runs may have begun before what the caller wrote
             self._next = asyncio.create_task(self._round(self._running), name="wait for Redis' disk")
+            self._next.add_done_callback(_heard)  # whoever asked may have left
         await asyncio.shield(self._next)
 
     async def _round(self, before: asyncio.Task[None] | None) -> None:
@@ -53,6 +54,11 @@ class Durability:
         if not local:
             log.warning("Redis does not say that its AOF is on disk: jobs are accepted without waiting for it")
             self._trusted_from_s = time.monotonic() + DISTRUST_S
+
+
+def _heard(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def _version(server: bytes) -> tuple[int, int]:

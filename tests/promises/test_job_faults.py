@@ -109,6 +109,38 @@ def test_redis_killed_over_and_over_loses_no_job(tmp_path):
     assert len(client.kept) >= 2 * KILLS
 
 
+def test_a_job_that_runs_while_redis_is_away_stays_where_it_is(tmp_path):
+    """Its lease runs out meanwhile, and another gateway may be the first to be back."""
+    tiny.add_diffusion(tmp_path / "repository")
+    with (
+        redis_server(tmp_path / "redis", *AOF) as server,
+        forker(tmp_path, TIDEGATE_REDIS=server.url, TIDEGATE_JOB_LEASE_S="1") as gateways,
+        httpx.Client(base_url=gateways.start().url, timeout=15) as http,
+    ):
+        client = Client(http)
+        assert client.order(steps=1000, n=10).status_code == 202
+        ident = client.kept[0]
+        gateways.start()
+        for _ in range(2):
+            wait_for_step(http, ident)
+            server.kill()
+            time.sleep(2.5)
+            server.start()
+        job = ended_now(http, ident, 60)
+    print(f"\nRedis away twice: {job['attempts']} attempt")
+    assert (job["status"], job["attempts"]) == ("succeeded", 1)
+
+
+def wait_for_step(http: httpx.Client, ident: str) -> None:
+    until_s = time.monotonic() + 20
+    while time.monotonic() < until_s:
+        answer = http.get(f"/v1/jobs/{ident}")
+        if answer.is_success and answer.json()["progress"]:
+            return
+        time.sleep(0.02)
+    raise AssertionError("it never runs")
+
+
 @pytest.mark.parametrize("fault", EVERY, ids=lambda fault: fault.__name__)
 def test_jobs_are_refused_and_come_back_with_all_that_were_acknowledged(spoilt, fault):
     server, proxy, url = spoilt

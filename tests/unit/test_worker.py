@@ -10,7 +10,7 @@ import pytest
 import tiny
 from http_rig import serving, until
 
-from serving import plugins, worker
+from serving import job_run, plugins, worker
 from serving.engines.fake import FakeEngine, _outputs
 from serving.errand import Errand, read_replies, write_errand
 from serving.errors import EngineFailed, InvalidInput
@@ -76,7 +76,7 @@ def test_all_requests_of_a_job_are_answered_by_one_version(tmp_path):
 
 @pytest.mark.parametrize("failures", [1, 2])
 def test_an_engine_that_broke_down_for_a_moment_is_tried_again(tmp_path, monkeypatch, failures):
-    monkeypatch.setattr(worker, "PAUSES_S", (0.05, 0.05))
+    monkeypatch.setattr(job_run, "PAUSES_S", (0.05, 0.05))
     engine = failing(tmp_path, *[EngineFailed("It broke down.")] * failures)
 
     async def main():
@@ -92,7 +92,7 @@ def test_an_engine_that_broke_down_for_a_moment_is_tried_again(tmp_path, monkeyp
     [(EngineFailed("It broke down."), "engine_failed", 3), (InvalidInput("No."), "input_invalid", 1)],
 )
 def test_what_goes_on_failing_is_its_end(tmp_path, monkeypatch, failure, code, tries):
-    monkeypatch.setattr(worker, "PAUSES_S", (0.01, 0.01))
+    monkeypatch.setattr(job_run, "PAUSES_S", (0.01, 0.01))
     engine = failing(tmp_path, *[failure] * 20)
 
     async def main():
@@ -120,7 +120,7 @@ def test_what_cannot_be_read_fails_and_holds_nothing_up(tmp_path):
         async with working(tmp_path) as (_, store):
             wrong = (await store.accept(Order("", b"{}"))).job
             right = (await store.accept(order())).job
-            assert (await end_of(store, wrong.id)).failure == worker.UNREADABLE
+            assert (await end_of(store, wrong.id)).failure == job_run.UNREADABLE
             assert (await end_of(store, right.id)).status == "succeeded"
 
     asyncio.run(main())
