@@ -104,18 +104,23 @@ class Worker:
         self._wake.set()
         if self._task is not None:
             await self._task
+        if self._runs:
+            await self._give_back()
+        await self._store.close()
+
+    async def _give_back(self) -> None:
+        """But for jobs that have come to their end by now."""
         try:
             await self._report()
-        except Exception:  # what cannot be written down is given back, or found again when its lease has run out
-            log.exception("the last of the jobs cannot be written down")
-        left = list(self._runs.values())
-        for run in left:
-            await _stopped(run)
-            with suppress(JobsUnavailable):  # then its lease runs out
+            for run in list(self._runs.values()):
+                await _stopped(run)
                 await self._store.release(run.lease)
-        if left:
-            log.info("%d jobs were given back", len(left))
-        await self._store.close()
+                log.info("job %s is given back", run.lease.job)
+        except JobsUnavailable as error:  # then leases run out
+            log.warning("jobs cannot be given back: %s", error)
+        finally:
+            for run in self._runs.values():
+                await _stopped(run)
 
     async def _keep_on(self) -> None:
         while not self._closing:
