@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -26,14 +25,14 @@ from serving.gateway.rpc.server import RpcServer
 from serving.gateway.server import Listener, bind, serve
 from serving.gateway.traffic import Traffic
 from serving.index import Index
+from serving.job_store import JobStore
+from serving.jobs import Jobs
 from serving.keys import Keyring
 from serving.ledger import Ledger, Pointers
-from serving.opening import open_claims, open_engine, open_index, open_keyring, open_ledger
+from serving.opening import open_claims, open_engine, open_index, open_jobs, open_keyring, open_ledger
 from serving.pipeline import Pipeline
 from serving.readiness import Readiness
 from serving.reembedding import Reembedding
-from serving.repository.layout import Index as RepositoryIndex
-from serving.repository.layout import scan
 from serving.search import Search
 from serving.settings import Settings, option
 from serving.shadow import Shadows
@@ -44,7 +43,7 @@ from serving.versions.examiner import Examiner
 from serving.versions.loader import Loader
 from serving.versions.reconciler import Reconciler
 from serving.versions.router import Router
-from serving.versions.transitions import seeded
+from serving.worker import Worker, WorkerOptions
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +64,8 @@ class Parts:
     changes: Changes
     shadows: Shadows
     pipeline: Pipeline
+    worker: Worker
+    jobs: Jobs
     threads: Threads
     traffic: Traffic
     access: Access
@@ -76,9 +77,11 @@ class Parts:
         """Loads what is to be live."""
         await self.reembedding.start()  # first: it is known then which versions collections need
         await self.reconciler.start()
+        await self.worker.start()
 
     async def close(self) -> None:
         """Ends when the last request has."""
+        await self.worker.close()
         await self.shadows.close()
         await self.reembedding.close()
         await self.reconciler.close()
@@ -95,6 +98,7 @@ def build(
     keyring: Keyring | None = None,
     gate: Gatekeeper | None = None,
     index: Index | None = None,
+    job_store: JobStore | None = None,
 ) -> Parts:
     """A gateway of these settings; what else is given takes the place of what the settings name."""
     meters = Meters()
@@ -130,6 +134,10 @@ def build(
     def ready() -> bool:
         return reconciler.settled and not traffic.draining and batching.available
 
+    job_store = job_store or open_jobs(settings)
+    options = WorkerOptions(settings.job_concurrency, settings.job_timeout_s)
+    worker = Worker(job_store, pipeline, meters, ready, options)
+    jobs = Jobs(job_store, worker, router, meters)
     protocol = OpenInference(pipeline, router, batching, ready)
     limits = Limits(settings.body_limit, settings.tensor_json_limit, settings.request_timeout_s)
     return Parts(
@@ -143,25 +151,17 @@ def build(
         changes=changes,
         shadows=shadows,
         pipeline=pipeline,
+        worker=worker,
+        jobs=jobs,
         threads=threads,
         traffic=traffic,
         access=access,
         protocol=protocol,
         public=public_app(
-            pipeline, search, protocol, models, traffic=traffic, threads=threads, limits=limits, access=access
+            pipeline, search, jobs, protocol, models, traffic=traffic, threads=threads, limits=limits, access=access
         ),
         admin=admin_app(protocol, search, models, reconciler.states, changes, meters=meters, access=access),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Offline:
-    """What commands work with that are told a repository and a state."""
-
-    changes: Changes
-    look: Callable[[], Awaitable[RepositoryIndex]]  # what the repository holds
-    refresh: Callable[[], Awaitable[RepositoryIndex]]  # the same, its new models given pointers
-    ledger: Ledger
 
 
 async def run(settings: Settings, *, engine: Engine | None = None) -> None:
@@ -191,6 +191,7 @@ async def run(settings: Settings, *, engine: Engine | None = None) -> None:
                 listeners,
                 parts.traffic,
                 start,
+                finish=parts.worker.drain,
                 rpc=rpc,
                 drain_delay_s=settings.drain_delay_s,
                 drain_timeout_s=settings.drain_timeout_s,
@@ -238,18 +239,3 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-
-
-def open_changes(settings: Settings) -> Offline:
-    """Changes with no gateway of one's own: gateways that run on this state follow them, others at their start."""
-    ledger = open_ledger(settings)
-
-    async def look() -> RepositoryIndex:
-        return await asyncio.to_thread(scan, settings.repository)
-
-    async def refresh() -> RepositoryIndex:
-        index = await look()
-        await ledger.change(seeded({name: model.first_version for name, model in index.models.items()}))
-        return index
-
-    return Offline(Changes(ledger, Examiner(), refresh, settings.load_timeout_s), look, refresh, ledger)

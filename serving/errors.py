@@ -18,15 +18,18 @@ TidegateError
 │   ├── VersionNotFound         the model has no such version, or it is not loaded
 │   ├── CollectionNotFound      no such collection
 │   ├── ItemNotFound            the collection has no such item
+│   ├── JobNotFound             no such job of this caller's, or its time is over
 │   └── RouteNotFound           no such path
 ├── MethodNotAllowed            the path exists, the method does not
 ├── Unauthorized                no key, or none that is known here
 ├── Forbidden                   the key is for other things
 ├── Throttled                   to be tried again after a time that is said
 │   ├── TooManyAttempts         many wrong keys came from one address
-│   └── QuotaExceeded           the key has used up what it may
+│   ├── QuotaExceeded           the key has used up what it may
+│   └── JobsFull                as many jobs wait as may wait
 ├── TaskMismatch                the model does another task
 ├── ModelAmbiguous              several models would do and none was named
+├── KeyReused                   another request came with the same Idempotency-Key
 ├── ModelNotReady               the model is known and has no version that could be loaded
 ├── ChangeRefused               as things stand, this change cannot be made
 │   ├── CollectionExists        the name is taken by a collection of another model
@@ -34,6 +37,7 @@ TidegateError
 │   └── LoadFailed              a gateway cannot load the version, so no pointer moved
 ├── LedgerUnavailable           pointers cannot be changed now; inference goes on
 ├── IndexUnavailable            collections cannot be reached; all else goes on
+├── JobsUnavailable             jobs cannot be reached; all else goes on
 ├── Busy                        try again later
 │   ├── QueueFull               as many are waiting as may wait
 │   └── ShuttingDown            this gateway drains
@@ -153,6 +157,11 @@ class ItemNotFound(NotFound):
     title = "No such item"
 
 
+class JobNotFound(NotFound):
+    code = "job_not_found"
+    title = "No such job"
+
+
 class RouteNotFound(NotFound):
     code = "route_not_found"
     title = "No such path"
@@ -194,6 +203,11 @@ class QuotaExceeded(Throttled):
     title = "The key has used up what it may"
 
 
+class JobsFull(Throttled):
+    code = "jobs_full"
+    title = "Too many jobs wait"
+
+
 class TaskMismatch(TidegateError):
     code = "task_mismatch"
     title = "The model does another task"
@@ -202,6 +216,11 @@ class TaskMismatch(TidegateError):
 class ModelAmbiguous(TidegateError):
     code = "model_ambiguous"
     title = "Several models could answer"
+
+
+class KeyReused(TidegateError):
+    code = "idempotency_key_reused"
+    title = "The Idempotency-Key belongs to another request"
 
 
 class ModelNotReady(TidegateError):
@@ -239,6 +258,11 @@ class LedgerUnavailable(TidegateError):
 class IndexUnavailable(TidegateError):
     code = "index_unavailable"
     title = "Collections cannot be reached now"
+
+
+class JobsUnavailable(TidegateError):
+    code = "jobs_unavailable"
+    title = "Jobs cannot be reached now"
 
 
 class Busy(TidegateError):

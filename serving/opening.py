@@ -6,6 +6,7 @@ import secrets
 
 from serving import engine as engines
 from serving import index as indexes
+from serving import job_store as job_stores
 from serving import ledger as ledgers
 from serving import plugins
 from serving.claim import FOLDER as CLAIMS
@@ -13,6 +14,7 @@ from serving.claim import ClaimOptions, Claims
 from serving.engine import Engine, EngineOptions
 from serving.errors import NotFound, SettingsInvalid
 from serving.index import Index, IndexOptions
+from serving.job_store import JobStore, JobStoreOptions
 from serving.keys import Keyring
 from serving.ledger import Ledger, LedgerOptions
 from serving.settings import Settings, option
@@ -47,6 +49,20 @@ def open_index(settings: Settings) -> Index:
     plugin = plugins.find(indexes.FOLDER, "redis" if settings.redis else "local", "PLUGIN")
     index: Index = plugin(IndexOptions(settings.state, settings.redis or ""))
     return index
+
+
+def open_jobs(settings: Settings) -> JobStore:
+    """Redis if the settings name one, else a file."""
+    plugin = plugins.find(job_stores.FOLDER, "redis" if settings.redis else "local", "PLUGIN")
+    options = JobStoreOptions(
+        settings.state,
+        settings.redis or "",
+        most=settings.job_queue_limit,
+        lease_s=settings.job_lease_s,
+        keep_s=settings.job_result_ttl_s,
+    )
+    jobs: JobStore = plugin(options)
+    return jobs
 
 
 def open_engine(settings: Settings, threads: Threads) -> Engine:

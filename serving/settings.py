@@ -55,6 +55,7 @@ class Settings(BaseSettings):
         "classify": "efficientnet-lite0",
         "detect": "nanodet",
         "embed": "clip",
+        "generate-images": "diffusion",
         "segment": "selfie",
     }
     cores: int = Field(default_factory=_cores, ge=1)
@@ -62,6 +63,15 @@ class Settings(BaseSettings):
     tensor_json_limit: int = Field(default=2**20, ge=1, description="JSON of tensors blocks the loop while it is read")
     max_in_flight: int = Field(default=1024, ge=1, description="requests at once, over all models")
     request_timeout_s: float = Field(default=60.0, gt=0, description="the longest a caller may ask to wait")
+    job_queue_limit: int = Field(default=256, ge=1, description="jobs that wait or run, of all gateways together")
+    job_concurrency: int = Field(
+        default=8, ge=0, description="jobs that this gateway runs at once; 0: it only takes them"
+    )
+    job_timeout_s: float = Field(default=600.0, gt=0, description="the longest that a job may take, once it is begun")
+    job_lease_s: float = Field(
+        default=10.0, ge=0.5, description="after which a job of a gateway that died is another's"
+    )
+    job_result_ttl_s: float = Field(default=86_400.0, gt=0, description="how long a job is known after its end")
     drain_delay_s: float = Field(default=5.0, ge=0, description="still taking requests while balancers turn away")
     drain_timeout_s: float = Field(default=30.0, ge=0, description="how long requests in flight may take to finish")
 

@@ -143,6 +143,30 @@ class Meters:
             ("model", "version"),
             registry=self.registry,
         )
+        self.jobs = Gauge(
+            "tidegate_jobs",
+            "Jobs of all gateways that have no end yet: queued, running.",
+            ("state",),
+            registry=self.registry,
+        )
+        self.job_queue_age = Gauge(
+            "tidegate_job_queue_age_seconds",
+            "How long the oldest job waits that could be begun.",
+            registry=self.registry,
+        )
+        self.jobs_accepted = Counter("tidegate_jobs_accepted", "Jobs that were made here.", registry=self.registry)
+        self.job_attempts = Counter(
+            "tidegate_job_attempts",
+            "Jobs begun here, by which time it was; after the first one a gateway was lost over the job.",
+            ("attempt",),
+            registry=self.registry,
+        )
+        self.job_ends = Counter(
+            "tidegate_job_ends",
+            "Jobs that ended here: succeeded, failed, cancelled, job_poisoned; lost while it ran.",
+            ("outcome",),
+            registry=self.registry,
+        )
         self.ledger_connected = Gauge(
             "tidegate_ledger_connected", "1 while pointers can be changed.", registry=self.registry
         )
@@ -157,6 +181,12 @@ class Meters:
         self.shadows.labels(model, str(version), outcome).inc()
         if outcome == "compared":
             self.shadow_agreement.labels(model, str(version)).inc(agreement)
+
+    def jobs_stand(self, queued: int, running: int, oldest_s: float) -> None:
+        """How many jobs there are, as a look at their store showed."""
+        self.jobs.labels("queued").set(queued)
+        self.jobs.labels("running").set(running)
+        self.job_queue_age.set(oldest_s)
 
     def request_meter(self, model: str, version: int, task: str) -> RequestMeter:
         """Meters for a version that was loaded; those of an earlier load of it go on."""

@@ -47,7 +47,7 @@ def ask(
     online: Callable[[AdminClient], Any],
     offline: Callable[[Any], Coroutine[Any, Any, Any]],
 ) -> Any:
-    """What the gateway answers to `online`, or what `offline` gives for the parts of bootstrap.open_changes.
+    """What the gateway answers to `online`, or what `offline` gives for the parts of offline.open_changes.
 
     `given`: the options above, taken out of it. ClickException with the reason; a verdict in it is printed first.
     """
@@ -85,7 +85,7 @@ def show(result: Any, as_json: bool, text: Callable[[Any], str]) -> None:
 async def _offline(
     repository: Path, state: Path | None, redis: str | None, act: Callable[[Any], Coroutine[Any, Any, Any]]
 ) -> Any:
-    from serving.bootstrap import open_changes  # noqa: PLC0415  (the other commands start without it)
+    from serving.offline import open_changes  # noqa: PLC0415  (the other commands start without it)
     from serving.settings import read_settings  # noqa: PLC0415
 
     parts = open_changes(read_settings(repository=repository, state=state, redis=redis))

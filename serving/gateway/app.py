@@ -24,6 +24,8 @@ from serving.gateway.routes.admin import admin_router, changes_router
 from serving.gateway.routes.collections import collection_routes, collections_admin_router, collections_router
 from serving.gateway.routes.docs import docs_router, document_router
 from serving.gateway.routes.embeddings import embeddings_route
+from serving.gateway.routes.images import images_route
+from serving.gateway.routes.jobs import events_route, jobs_router
 from serving.gateway.routes.playground import playground_router
 from serving.gateway.routes.probes import probes_router
 from serving.gateway.routes.repository import repository_router
@@ -31,6 +33,7 @@ from serving.gateway.routes.v1 import models_router, task_routes
 from serving.gateway.routes.v2 import Bounds, infer_routes
 from serving.gateway.routes.v2_models import protocol_router
 from serving.gateway.traffic import Traffic, check_head
+from serving.jobs import Jobs
 from serving.pipeline import Pipeline
 from serving.search import Search
 from serving.telemetry import Meters
@@ -109,6 +112,7 @@ class Gateway:
 def public_app(
     pipeline: Pipeline,
     search: Search,
+    jobs: Jobs,
     protocol: OpenInference,
     models: Callable[[], ModelList],
     *,
@@ -117,16 +121,19 @@ def public_app(
     limits: Limits,
     access: Access,
 ) -> Gateway:
-    """What callers reach: tasks, models, /v2, probes, the documentation and the playground."""
+    """What callers reach: tasks, jobs, models, /v2, probes, the documentation and the playground."""
     direct = [
         *task_routes(pipeline, traffic, limits.body, limits.request_s),
         embeddings_route(pipeline, traffic, threads, limits.body, limits.request_s),
+        images_route(pipeline, jobs, traffic, threads, body_limit=limits.body, longest_s=limits.request_s),
+        events_route(jobs, traffic),
         *collection_routes(search, traffic, threads, limits.body, limits.request_s),
         *infer_routes(protocol, traffic, threads, Bounds(limits.body, limits.tensor_json, limits.request_s)),
     ]
     routers = [
         models_router(models),
         collections_router(search),
+        jobs_router(jobs),
         protocol_router(protocol, "predict"),
         probes_router(protocol.ready),
         docs_router(TITLE),

@@ -11,7 +11,8 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -65,7 +66,17 @@ class Outbound:
     afterwards: Callable[[], None] | None = None
 
 
-Handler: TypeAlias = Callable[[Inbound], Awaitable[Outbound]]
+@dataclass(slots=True)
+class Stream:
+    """An answer that comes in parts, each sent when it is there. When the caller leaves, `parts` is closed."""
+
+    parts: AsyncGenerator[bytes, None]
+    media_type: bytes
+    headers: tuple[Header, ...] = ()
+    status: int = 200
+
+
+Handler: TypeAlias = Callable[[Inbound], Awaitable[Outbound | Stream]]
 
 
 def read_request(scope: Scope, receive: Receive) -> Inbound:
@@ -102,6 +113,16 @@ async def send_answer(send: Send, answer: Outbound, request_id: bytes) -> None:
     ]
     await send({"type": "http.response.start", "status": int(answer.status), "headers": head})
     await send({"type": "http.response.body", "body": answer.body})
+
+
+async def send_stream(send: Send, answer: Stream, request_id: bytes) -> None:
+    """Sends the head at once, then part by part."""
+    head = [(b"content-type", answer.media_type), (b"x-request-id", request_id), *answer.headers]
+    async with aclosing(answer.parts) as parts:
+        await send({"type": "http.response.start", "status": int(answer.status), "headers": head})
+        async for part in parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def deadline_of(headers: Mapping[bytes, bytes], longest_s: float) -> float:

@@ -55,6 +55,7 @@ async def serve(
     traffic: Traffic,
     start: Callable[[], Awaitable[None]],
     *,
+    finish: Callable[[float], Awaitable[None]] | None = None,
     rpc: RpcServer | None = None,
     drain_delay_s: float,
     drain_timeout_s: float,
@@ -62,7 +63,7 @@ async def serve(
     """Listens at once, so that probes are answered, then calls `start`; returns when all has ended after a signal.
 
     On SIGTERM requests are still taken for `drain_delay_s`, while /readyz says no; SIGINT, or a second signal, skips
-    that. Requests in flight then have `drain_timeout_s` to finish.
+    that. Requests in flight then have `drain_timeout_s` to finish, and so has `finish`, which is given it.
     """
     servers = [_Server(listener, drain_timeout_s) for listener in listeners]
     stop = _Stop(traffic)
@@ -77,9 +78,11 @@ async def serve(
             await start()
             await stop.wait(drain_delay_s)
         finally:
+            traffic.closing = True
             for server in servers:
                 server.should_exit = True
-            ending = [rpc.stop(drain_timeout_s)] if rpc is not None else []
+            ends = (None if rpc is None else rpc.stop, finish)
+            ending = [end(drain_timeout_s) for end in ends if end is not None]
             await asyncio.gather(*running, *ending)
 
 

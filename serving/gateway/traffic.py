@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 from prometheus_client import Counter
 from starlette.types import Receive, Scope, Send
@@ -12,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from serving.errors import Busy, ShuttingDown, TidegateError
 from serving.gateway.departure import CallerLeft, Presence
 from serving.gateway.errors import HeadersTooMany, met_a_bug, problem
-from serving.gateway.http import Handler, Outbound, read_request, send_answer
+from serving.gateway.http import Handler, Inbound, Outbound, Stream, read_request, send_answer, send_stream
 from serving.telemetry import Meters
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class Traffic:
 
     def __init__(self, meters: Meters, max_in_flight: int) -> None:
         self.draining = False
+        self.closing = False  # the time to drain has come: streams end, for they would not by themselves
         self.presence = Presence()
         self.in_flight = 0
         self.handed_over = 0  # of those in flight, they that come and go through grpc's threads
@@ -67,7 +69,8 @@ class Traffic:
 
 
 class Endpoint:
-    """A handler as an ASGI application: admitted, answered, its failures shaped, counted.
+    """A handler as an ASGI application: admitted, answered, its failures shaped, counted. What the handler gives is
+    sent whole, or as a stream.
 
     route: the path's template, as metrics name it.
     """
@@ -101,13 +104,26 @@ class Endpoint:
         except Exception:
             log.exception("request %s failed", request.request_id.decode())
             answer = self._shape(met_a_bug(), request.path)
+        if isinstance(answer, Stream):
+            await self._stream(send, answer, request)
+            return
         await self._answer(send, answer, request.request_id)
         if answer.afterwards is not None:
             answer.afterwards()
 
+    async def _stream(self, send: Send, answer: Stream, request: Inbound) -> None:
+        """In flight no more: a drain waits for answers, and a stream is told to end."""
+        self._count(answer.status)
+        with suppress(CallerLeft):
+            sending = send_stream(send, answer, request.request_id)
+            await self._traffic.presence.hold(request.receive, sending)
+
     async def _answer(self, send: Send, answer: Outbound, request_id: bytes) -> None:
-        counter = self._counters.get(answer.status)
-        if counter is None:
-            counter = self._counters[answer.status] = self._traffic.counter(self._route, answer.status)
-        counter.inc()
+        self._count(answer.status)
         await send_answer(send, answer, request_id)
+
+    def _count(self, status: int) -> None:
+        counter = self._counters.get(status)
+        if counter is None:
+            counter = self._counters[status] = self._traffic.counter(self._route, status)
+        counter.inc()

@@ -8,9 +8,7 @@ SREM, SCARD, UNLINK, VADD, VREM, VCARD and VSIM, on keys `tidegate:*`.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import random
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -22,9 +20,10 @@ from serving.errors import CollectionExists, IndexUnavailable
 from serving.filters import Filter
 from serving.index import Collection, Counts, Hit, Index, IndexOptions, Item
 from serving.redis.link import RedisLink
+from serving.redis.transaction import commit, insist
 from serving.redis.wire import RedisAway, Wire
 from serving.redis_index import layout as stored
-from serving.redis_index.changes import commit, filling, putting, watch
+from serving.redis_index.changes import filling, putting, watch
 from serving.redis_index.layout import COLLECTIONS
 from serving.tensors import Array
 from serving.vectors import check_dimensions, unit
@@ -34,7 +33,6 @@ T = TypeVar("T")
 WRITING: Final = 10.0  # of a link's patience: a few items are each put into a graph of all others
 READING: Final = 10.0  # exact search reads every vector
 READERS: Final = 4  # connections: one search that takes long holds up few others
-TRIES: Final = 100  # lost to others; each is as long as a round trip
 LEAST_ASKED: Final = 32  # neighbours
 SPARE: Final = 8  # times as many neighbours as are wanted, where a filter will drop some
 AT_ONCE: Final = 8  # items of one transaction, during which Redis answers nobody: some ms, of 100,000 vectors
@@ -197,12 +195,10 @@ class RedisIndex(Index):
 
     async def _change(self, work: Callable[[Wire], Awaitable[T | None]]) -> T:
         """Again and again until nobody else changed meanwhile what it went by; None says that somebody did."""
-        for turn in range(TRIES):
-            result = await self._write(work)
-            if result is not None:
-                return result
-            await asyncio.sleep(random.uniform(0, 0.001 * min(turn + 1, 20)))  # noqa: S311  (to part those who met)
-        raise IndexUnavailable("Others changed the collection each time.", remedy="Try again.")
+        result = await insist(lambda: self._write(work))
+        if result is None:
+            raise IndexUnavailable("Others changed the collection each time.", remedy="Try again.")
+        return result
 
 
 async def _exchange(link: RedisLink, work: Callable[[Wire], Awaitable[T]], *, writes: bool) -> T:

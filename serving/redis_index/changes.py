@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from serving.index import Item
+from serving.redis.transaction import commit
 from serving.redis.wire import Command, Wire
 from serving.redis_index import layout
 from serving.redis_index.layout import COLLECTIONS, Place
@@ -57,15 +58,6 @@ async def watch(wire: Wire, name: str) -> tuple[Place, dict[int, int]]:
     place = await layout.find(wire, name)
     _, spaces = await wire.ask(("WATCH", place.spaces), ("HGETALL", place.spaces))
     return place, layout.pairs(spaces)
-
-
-async def commit(wire: Wire, commands: Sequence[Command]) -> list[Any] | None:
-    """The replies of a transaction; None when what was watched has changed."""
-    if not commands:
-        await wire.ask(("UNWATCH",))
-        return []
-    *_, replies = await wire.ask(("MULTI",), *commands, ("EXEC",), commits=True)
-    return replies if replies is None else list(replies)
 
 
 def _opening(place: Place, version: int, dimensions: Mapping[int, int], rows: Array) -> list[Command]:

@@ -21,6 +21,11 @@ NAMES = {
     "tidegate_model_ready": {"model", "version"},
     "tidegate_shadow_requests": {"model", "version", "outcome"},
     "tidegate_shadow_agreement": {"model", "version"},
+    "tidegate_jobs": {"state"},
+    "tidegate_job_queue_age_seconds": set(),
+    "tidegate_jobs_accepted": set(),
+    "tidegate_job_attempts": {"attempt"},
+    "tidegate_job_ends": {"outcome"},
     "tidegate_ledger_connected": set(),
     "tidegate_ledger_revision": set(),
 }
@@ -45,6 +50,9 @@ def test_names_and_labels_are_those_that_are_read():
     meters.access_refusals.labels("forbidden").inc()
     meters.model_ready.labels("m", "1").set(1)
     meters.shadow("m", 2, "compared", 0.5)
+    meters.jobs_stand(1, 2, 3.0)
+    meters.job_attempts.labels("1").inc()
+    meters.job_ends.labels("succeeded").inc()
     assert labels_by_name(meters) == NAMES
 
 

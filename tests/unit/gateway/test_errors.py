@@ -39,6 +39,7 @@ CODES = {
     "version_not_found": (404, 404),
     "collection_not_found": (404, 404),
     "item_not_found": (404, 404),
+    "job_not_found": (404, 404),
     "route_not_found": (404, 404),
     "method_not_allowed": (405, 405),
     "unauthorized": (401, 401),
@@ -46,8 +47,10 @@ CODES = {
     "throttled": (429, 429),
     "too_many_attempts": (429, 429),
     "quota_exceeded": (429, 429),
+    "jobs_full": (429, 429),
     "task_mismatch": (409, 400),
     "model_ambiguous": (409, 400),
+    "idempotency_key_reused": (409, 400),
     "model_not_ready": (503, 503),
     "change_refused": (409, 400),
     "collection_exists": (409, 400),
@@ -55,6 +58,7 @@ CODES = {
     "load_failed": (409, 400),
     "ledger_unavailable": (503, 503),
     "index_unavailable": (503, 503),
+    "jobs_unavailable": (503, 503),
     "busy": (503, 503),
     "queue_full": (503, 503),
     "shutting_down": (503, 503),
@@ -140,7 +144,9 @@ def test_who_may_try_again_is_told_when(shape, code):
     """Spread over seconds, so that those who were refused together do not come back together."""
     after = {int(dict(shape(make(KINDS[code]), "/").headers).get(b"retry-after", b"0")) for _ in range(200)}
     quota = {60, 61, 62, 63, 64}
-    assert after == {503: {1, 2, 3, 4, 5}, 429: quota if code == "quota_exceeded" else {60}}.get(CODES[code][0], {0})
+    assert after == {503: {1, 2, 3, 4, 5}, 429: quota if code in ("quota_exceeded", "jobs_full") else {60}}.get(
+        CODES[code][0], {0}
+    )
 
 
 @pytest.mark.parametrize("code", CODES)

@@ -12,7 +12,7 @@ from serving.errors import BodyInvalid, QueueFull
 from serving.gateway.body import read_body
 from serving.gateway.departure import CallerLeft
 from serving.gateway.errors import protocol_error
-from serving.gateway.http import Outbound
+from serving.gateway.http import Outbound, Stream
 from serving.gateway.traffic import MAX_HEAD, MAX_HEADERS, Endpoint, Traffic
 from serving.telemetry import Meters
 
@@ -178,3 +178,71 @@ def test_heads_out_of_all_proportion_are_refused_unread(headers):
 def test_as_many_headers_as_may_be_are_taken():
     headers = [(b"x-%d" % i, b"1" * 600) for i in range(MAX_HEADERS)]
     assert asyncio.run(Door(fine).send(Exchange(more_headers=headers))).answer.status == 200
+
+
+# Answers that come in parts
+
+
+def streaming(parts):
+    async def handle(request) -> Stream:
+        await read_body(request, 0)
+        return Stream(parts(), b"text/event-stream", ((b"cache-control", b"no-store"),))
+
+    return handle
+
+
+def test_a_stream_is_sent_part_by_part_and_is_in_flight_no_more():
+    async def main():
+        seen = []
+
+        async def parts():
+            for part in (b"one", b"two"):
+                seen.append(door.in_flight)
+                yield part
+
+        door = Door(streaming(parts))
+        exchange = await door.send(Exchange(headers={"x-request-id": "mine"}))
+        start, *bodies = exchange.sent
+        assert start["status"] == 200
+        assert dict(start["headers"])[b"content-type"] == b"text/event-stream"
+        assert dict(start["headers"])[b"cache-control"] == b"no-store"
+        assert dict(start["headers"])[b"x-request-id"] == b"mine"
+        assert b"content-length" not in dict(start["headers"])
+        assert [(one["body"], one.get("more_body", False)) for one in bodies] == [
+            (b"one", True),
+            (b"two", True),
+            (b"", False),
+        ]
+        assert seen == [0, 0], "a drain does not wait for it"
+        assert door.counted() == {"200": 1}
+
+    asyncio.run(main())
+
+
+def test_a_stream_ends_when_its_caller_leaves():
+    async def main():
+        closed = asyncio.Event()
+
+        async def parts():
+            try:
+                while True:
+                    yield b"x"
+                    await asyncio.sleep(0.01)
+            finally:
+                closed.set()
+
+        class Leaving(Exchange):
+            async def receive(self):
+                self.read += 1
+                if self.read == 1:
+                    return {"type": "http.request", "body": b"", "more_body": False}
+                await until(lambda: len(self.sent) > 3, "some was sent")
+                return {"type": "http.disconnect"}
+
+        door = Door(streaming(parts))
+        exchange = await door.send(Leaving())
+        assert closed.is_set()
+        assert exchange.sent[-1]["body"] == b"x", "nobody is told of an end"
+        assert door.in_flight == 0
+
+    asyncio.run(main())

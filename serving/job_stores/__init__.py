@@ -1,0 +1,1 @@
+"""Stores of jobs, one a file; each file's name is the store's name."""
