@@ -1,4 +1,4 @@
-"""The rules that docker-compose.yml keeps, each a function over the file as data: what it finds wrong, nothing if all is well.
+"""The rules that docker-compose.yml keeps, each a function over the file as data that gives what is wrong.
 
 Rules go by what a service is to be, not by how the file writes it. `tests/architecture/test_compose.py` breaks each.
 """
