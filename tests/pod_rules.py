@@ -9,55 +9,59 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 Pod = Mapping[str, Any]
+Container = Mapping[str, Any]
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 HOST = ("hostNetwork", "hostPID", "hostIPC")
 
 
-def containers(pod: Pod) -> list[Mapping[str, Any]]:
+def containers(pod: Pod) -> list[Container]:
     return [*pod["containers"], *pod.get("initContainers", [])]
 
 
-def restricted(pod: Pod) -> Iterator[str]:
+def restricted(pod: Pod) -> list[str]:
     """What a namespace that enforces "restricted" would refuse."""
-    context = pod.get("securityContext", {})
-    yield from (name for name in HOST if pod.get(name))
+    found = [name for name in HOST if pod.get(name)]
     for volume in pod.get("volumes", []):
-        yield from (f"volume {kind}" for kind in volume.keys() - {"name"} - VOLUMES)
+        found += [f"volume {kind}" for kind in volume.keys() - {"name"} - VOLUMES]
     for one in containers(pod):
-        own = one.get("securityContext", {})
-        if own.get("privileged"):
-            yield "privileged"
-        if own.get("allowPrivilegeEscalation") is not False:
-            yield "allowPrivilegeEscalation"
-        if own.get("capabilities", {}).get("drop") != ["ALL"] or own["capabilities"].get("add", []):
-            yield "capabilities"
-        if own.get("runAsNonRoot", context.get("runAsNonRoot")) is not True:
-            yield "runAsNonRoot"
-        if own.get("runAsUser", context.get("runAsUser", 1)) == 0:
-            yield "runAsUser"
-        profile = own.get("seccompProfile", context.get("seccompProfile", {})).get("type")
-        if profile not in ("RuntimeDefault", "Localhost"):
-            yield "seccompProfile"
-        yield from ("hostPort" for port in one.get("ports", []) if port.get("hostPort"))
+        found += _refused(one, {**pod.get("securityContext", {}), **one.get("securityContext", {})})
+    return found
 
 
-def ours(pod: Pod) -> Iterator[str]:
+def _refused(container: Container, context: Mapping[str, Any]) -> list[str]:
+    """context: the container's own over the pod's."""
+    capabilities = context.get("capabilities", {})
+    faults = {
+        "privileged": context.get("privileged"),
+        "allowPrivilegeEscalation": context.get("allowPrivilegeEscalation") is not False,
+        "capabilities": capabilities.get("drop") != ["ALL"] or capabilities.get("add"),
+        "runAsNonRoot": context.get("runAsNonRoot") is not True,
+        "runAsUser": context.get("runAsUser") == 0,
+        "seccompProfile": context.get("seccompProfile", {}).get("type") not in ("RuntimeDefault", "Localhost"),
+        "hostPort": any(port.get("hostPort") for port in container.get("ports", [])),
+    }
+    return [name for name, wrong in faults.items() if wrong]
+
+
+def ours(pod: Pod) -> list[str]:
     """What we want beyond that."""
-    if pod.get("automountServiceAccountToken") is not False:
-        yield "automountServiceAccountToken"
+    found = [] if pod.get("automountServiceAccountToken") is False else ["automountServiceAccountToken"]
     for volume in pod.get("volumes", []):
         if "emptyDir" in volume and "sizeLimit" not in volume["emptyDir"]:
-            yield f"volume {volume['name']} is not bounded"
-    for one in containers(pod):
-        if one.get("securityContext", {}).get("readOnlyRootFilesystem") is not True:
-            yield "readOnlyRootFilesystem"
-        if "memory" not in one.get("resources", {}).get("limits", {}):
-            yield "memory is not bounded"
-        if not {"cpu", "memory"} <= one.get("resources", {}).get("requests", {}).keys():
-            yield "requests"
-        for probe in ("readinessProbe", "livenessProbe"):
-            if probe not in one:
-                yield probe
-        for variable in one.get("env", []):
-            if any(word in variable["name"] for word in ("PASSWORD", "SECRET")) and variable["value"][:1] != "/":
-                yield f"{variable['name']} in the environment"
+            found.append(f"volume {volume['name']} is not bounded")
+    return found + [fault for one in containers(pod) for fault in _unwanted(one)]
+
+
+def _unwanted(container: Container) -> Iterator[str]:
+    resources = container.get("resources", {})
+    faults = {
+        "readOnlyRootFilesystem": container.get("securityContext", {}).get("readOnlyRootFilesystem") is not True,
+        "memory is not bounded": "memory" not in resources.get("limits", {}),
+        "requests": not {"cpu", "memory"} <= resources.get("requests", {}).keys(),
+        "readinessProbe": "readinessProbe" not in container,
+        "livenessProbe": "livenessProbe" not in container,
+    }
+    yield from (name for name, wrong in faults.items() if wrong)
+    for variable in container.get("env", []):
+        if any(word in variable["name"] for word in ("PASSWORD", "SECRET")) and variable["value"][:1] != "/":
+            yield f"{variable['name']} in the environment"
