@@ -106,6 +106,7 @@ def describe(repository: Path, docs: Path) -> None:
     "--checkpoint", type=FOLDER, help="Where to write after each epoch. [default: checkpoints/MODEL, not if --quick]"
 )
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint of the same command.")
+@click.option("--tensorrt", is_flag=True, help="Have Triton run it through TensorRT in half precision, on a GPU.")
 @click.option("--promote", is_flag=True, help="Then have the running gateway take it through the gate, live.")
 @click.option("--url", default=DEFAULT_URL, show_default=True, help="The gateway's admin port, for --promote.")
 @click.pass_context
@@ -121,6 +122,7 @@ def train(
     search: int | None,
     checkpoint: Path | None,
     resume: bool,
+    tensorrt: bool,
     promote: bool,
     url: str,
 ) -> None:
@@ -136,7 +138,9 @@ def train(
     from exporters import pipeline
     from exporters.options import Options
 
-    options = Options(repository, runs, seed, quick, settings, search or 0, checkpoint, resume, say=_say)
+    options = Options(
+        repository, runs, seed, quick, settings, search or 0, checkpoint, resume, say=_say, tensorrt=tensorrt
+    )
     made = pipeline.export(family, options)
     for name, metric in made.metrics.items():
         baseline = f", {metric.baseline_name} {metric.baseline:.4f}" if metric.baseline is not None else ""
@@ -185,6 +189,18 @@ def import_hub(
     _tell(made)
     if promote:
         promote_published(made.folder, url)
+
+
+@main.command()
+@click.argument("model")
+@click.option("--off", is_flag=True, help="Back to ONNX Runtime's own.")
+@click.option("--repository", type=FOLDER, default=Path("model_repository"), show_default=True)
+def tensorrt(model: str, off: bool, repository: Path) -> None:
+    """Have Triton run a published MODEL through TensorRT, where there is a GPU. More: docs/deploy.md."""
+    from exporters.accelerating import set_tensorrt
+
+    for path in set_tensorrt(repository, model, on=not off):
+        click.echo(f"wrote {path}")
 
 
 def _tell(made: Exported) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from exporters import compact, parity, publish, to_onnx
+from exporters import compact, graph_name, parity, publish, to_onnx
+from exporters.accelerators import accelerated
 from exporters.family import PARITY_ROWS, Predict
 from exporters.graph_config import make_config
 from serving.repository.layout import SINGLE_GRAPH
@@ -20,7 +21,10 @@ from serving.tensors import Tensors, rows
 
 @dataclass(frozen=True, slots=True)
 class Treatment:
-    """How the graphs of a model are exported and served; each field as of exporters.family.Family."""
+    """How the graphs of a model are exported and served; each field as of exporters.family.Family.
+
+    tensorrt: whether config.pbtxt asks for TensorRT, where there is a GPU.
+    """
 
     tolerance: float
     max_batch_size: int = 16
@@ -28,6 +32,7 @@ class Treatment:
     golden_rows: int = 4
     compact: bool = False
     free_axes: Mapping[str, str] = field(default_factory=dict)
+    tensorrt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,10 @@ def _export(
     content = to_onnx.export(network, signature, rows(inputs, 0, 2), treatment.free_axes)
     if treatment.compact:
         content = compact.compact(content)
+    content = graph_name.named(content, name)
     config = make_config(content, name, max_batch_size=treatment.max_batch_size, instances=treatment.instances)
+    if treatment.tensorrt:
+        config = accelerated(config, inputs)
     return ExportedGraph(content, config, parity.torch_predict(network, signature), inputs, treatment)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """repository: where the version goes; runs: the file that the run is logged in; quick: seconds, lower floors.
+    """repository: where the version goes; runs: the file that the run is logged in; quick: seconds, lower floors;
+    tensorrt: have Triton run it through TensorRT, where there is a GPU.
 
     The others are of families that are trained here. settings: `name=value` of recipe fields; trials: of a search
     before the training; checkpoint: a folder, or None for `checkpoints/<model>`, which quick runs do without; resume:
@@ -25,3 +26,4 @@ class Options:
     checkpoint: Path | None = None
     resume: bool = False
     say: Callable[[str], object] = lambda _: None
+    tensorrt: bool = False

@@ -106,6 +106,7 @@ def _graphs(work: _Work) -> dict[str, ExportedGraph]:
         golden_rows=family.golden_rows,
         compact=family.compact,
         free_axes=family.free_axes,
+        tensorrt=work.options.tensorrt,
     )
     networks, inputs = family.graphs(work.network), family.graph_rows(work.network, work.data)
     return graph_export.export(family.model, _signatures(family), networks, inputs, treatment)

@@ -46,9 +46,8 @@ def _refused(container: Container, context: Mapping[str, Any]) -> list[str]:
 def ours(pod: Pod) -> list[str]:
     """What we want beyond that."""
     found = [] if pod.get("automountServiceAccountToken") is False else ["automountServiceAccountToken"]
-    for volume in pod.get("volumes", []):
-        if "emptyDir" in volume and "sizeLimit" not in volume["emptyDir"]:
-            found.append(f"volume {volume['name']} is not bounded")
+    loose = [one["name"] for one in pod.get("volumes", []) if "emptyDir" in one and "sizeLimit" not in one["emptyDir"]]
+    found += [f"volume {name} is not bounded" for name in loose]
     return found + [fault for one in containers(pod) for fault in _unwanted(one)]
 
 

@@ -72,8 +72,7 @@ class Kept:
                 process = await self._spawn(log)
             self.pid = process.pid
             self.starts += 1
-            if self._stopping:  # it was being started when it was to stop
-                self.signal(signal.SIGTERM)
+            self._end_if_late()
             await process.wait()
             self.pid = None
             with suppress(ProcessLookupError):  # children that outlived it, such as Triton's stubs
@@ -83,6 +82,11 @@ class Kept:
                 return
             if not self._stopping:
                 await asyncio.sleep(PAUSE_S)
+
+    def _end_if_late(self) -> None:
+        """For one that was being started when it was to stop."""
+        if self._stopping:
+            self.signal(signal.SIGTERM)
 
     async def _spawn(self, log: IO[bytes]) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(

@@ -114,7 +114,13 @@ def parse_config(message: Any, name: str, file: str = "config.pbtxt") -> GraphCo
 
 def write_config(path: Path, message: Any) -> None:
     """Writes the message as protobuf text."""
-    path.write_text(text_format.MessageToString(message), encoding="utf-8")
+    path.write_text(config_as_text(message), encoding="utf-8")
+
+
+def config_as_text(message: Any) -> str:
+    """The message as config.pbtxt has it."""
+    text: str = text_format.MessageToString(message)
+    return text
 
 
 def fill_config(config: GraphConfig, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Any:
