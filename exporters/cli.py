@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 from click.core import ParameterSource
@@ -107,6 +107,7 @@ def describe(repository: Path, docs: Path) -> None:
 )
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint of the same command.")
 @click.option("--tensorrt", is_flag=True, help="Have Triton run it through TensorRT in half precision, on a GPU.")
+@click.option("--plan", type=click.Choice(("fp16", "fp32")), help="Also build plans with the TensorRT of this host.")
 @click.option("--promote", is_flag=True, help="Then have the running gateway take it through the gate, live.")
 @click.option("--url", default=DEFAULT_URL, show_default=True, help="The gateway's admin port, for --promote.")
 @click.pass_context
@@ -123,6 +124,7 @@ def train(
     checkpoint: Path | None,
     resume: bool,
     tensorrt: bool,
+    plan: Literal["fp16", "fp32"] | None,
     promote: bool,
     url: str,
 ) -> None:
@@ -139,7 +141,7 @@ def train(
     from exporters.options import Options
 
     options = Options(
-        repository, runs, seed, quick, settings, search or 0, checkpoint, resume, say=_say, tensorrt=tensorrt
+        repository, runs, seed, quick, settings, search or 0, checkpoint, resume, say=_say, tensorrt=tensorrt, plan=plan
     )
     made = pipeline.export(family, options)
     for name, metric in made.metrics.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,11 +90,16 @@ def as_manifest(graphs: Mapping[str, ExportedGraph]) -> dict[str, str]:
     return {} if graphs.keys() == {SINGLE_GRAPH} else {role: graph.config.name for role, graph in graphs.items()}
 
 
-def release(graphs: Mapping[str, ExportedGraph], files: Mapping[str, bytes], manifest: Manifest) -> publish.Release:
-    """What is to be published: the first graph with the version's other files, and the further graphs."""
+def release(
+    graphs: Mapping[str, ExportedGraph],
+    files: Mapping[str, bytes],
+    manifest: Manifest,
+    plans: Sequence[publish.FurtherGraph] = (),
+) -> publish.Release:
+    """What is to be published: the first graph with the version's other files, the further graphs, and plans."""
     first, *further = graphs.values()
     beside = tuple(publish.FurtherGraph(graph.config, graph.files) for graph in further)
-    return publish.Release(first.config, {**files, **first.files}, manifest, beside)
+    return publish.Release(first.config, {**files, **first.files}, manifest, (*beside, *plans))
 
 
 @contextmanager
@@ -104,7 +109,7 @@ def serve(graphs: Mapping[str, ExportedGraph]) -> Iterator[dict[str, parity.Serv
         yield {role: stack.enter_context(parity.serve(graph.content, graph.config)) for role, graph in graphs.items()}
 
 
-def compare(graphs: Mapping[str, ExportedGraph], served: Mapping[str, parity.Served]) -> Parity:
+def compare(graphs: Mapping[str, ExportedGraph], served: Mapping[str, parity.Running]) -> Parity:
     """The worst of all graphs; ParityFailed. Where an axis is free, at half its length too."""
     found: list[Parity] = []
     for role, graph in graphs.items():

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from serving.errors import SettingsInvalid
+from serving.tensorrt import read_host
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
@@ -46,6 +47,9 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$|^\[[0-9A-Fa-f:]+\]:[0-9]{1,5}$",
         description="host:port of Triton's gRPC, for the engine triton; the same text at all gateways that share it",
     )
+    triton_host: str | None = Field(
+        default=None, description="GPU, compute capability and TensorRT of Triton's host: NVIDIA H200, 9.0, 10.13.3"
+    )
     redis: str | None = Field(
         default=None, repr=False, description="URL of the Redis that several gateways share their state in"
     )
@@ -77,6 +81,13 @@ class Settings(BaseSettings):
         if any(not (task.strip() and model.strip()) for task, _, model in pairs):
             raise ValueError("expected task=model pairs with commas between, such as classify=resnet,detect=yolo")
         return {task.strip(): model.strip() for task, _, model in pairs}
+
+    @field_validator("triton_host")
+    @classmethod
+    def _host(cls, value: str | None) -> str | None:
+        if value is not None:
+            read_host(value)
+        return value
 
     @field_validator("host", "admin_host")
     @classmethod
