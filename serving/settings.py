@@ -85,9 +85,10 @@ class Settings(BaseSettings):
     @field_validator("triton_host")
     @classmethod
     def _host(cls, value: str | None) -> str | None:
-        if value is not None:
+        """Nothing in it means that nobody knows, as where a file passes a variable on that nobody set."""
+        if value:
             read_host(value)
-        return value
+        return value or None
 
     @field_validator("host", "admin_host")
     @classmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any, Final
 import yaml
 
 SECRETS: Final = "/run/secrets/"
+VARIABLE: Final = re.compile(r"\$\{(\w+):-([^}]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +31,9 @@ class Service:
 
 
 def read_services(path: Path) -> dict[str, Service]:
-    """The services of a compose file by name, its anchors resolved; profiles are the caller's business."""
-    whole = yaml.safe_load(path.read_text(encoding="utf-8"))
+    """The services of a compose file by name, with anchors and ${NAME:-default}; profiles are the caller's business."""
+    text = VARIABLE.sub(lambda found: os.environ.get(found[1]) or found[2], path.read_text(encoding="utf-8"))
+    whole = yaml.safe_load(text)
     return {name: _service(name, one, whole.get("secrets", {})) for name, one in whole["services"].items()}
 
 
@@ -42,7 +46,7 @@ def _service(name: str, given: Mapping[str, Any], secrets: Mapping[str, Any]) ->
     return Service(
         name=name,
         command=tuple(given.get("command", ())),
-        environment={key: str(value) for key, value in given.get("environment", {}).items()},
+        environment={key: "" if value is None else str(value) for key, value in given.get("environment", {}).items()},
         mounts=mounts,
         grace_s=float(given.get("stop_grace_period", "10s").removesuffix("s")),
         comes_back=given.get("restart") == "unless-stopped",

@@ -163,6 +163,7 @@ def test_a_plan_runs_where_it_was_built_and_nowhere_else(exported):
 def test_the_host_is_a_setting():
     assert open_host(read_settings(triton_host="NVIDIA H200, 9.0, 10.13.3")) == HOST
     assert open_host(read_settings()) is None
+    assert open_host(read_settings(triton_host="")) is None
     assert read_host(" NVIDIA H200,9.0 , 10.13.3 ") == HOST
     for text in ("NVIDIA H200", "NVIDIA H200, 9.0", "a,b,", "a,b,c,d"):
         with pytest.raises(SettingsInvalid, match=r"--triton-host \(TIDEGATE_TRITON_HOST\)"):

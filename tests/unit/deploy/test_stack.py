@@ -57,6 +57,7 @@ def test_a_gateway_has_every_variable_of_the_compose_file(layout):
         "TIDEGATE_DRAIN_DELAY_S",
         "TIDEGATE_DRAIN_TIMEOUT_S",
         "TIDEGATE_ENGINE",
+        "TIDEGATE_TRITON_HOST",
     }
     assert ours["TIDEGATE_REDIS"] == "redis://tidegate@127.0.0.1:6379"
     assert ours["TIDEGATE_TRITON_URL"] == "127.0.0.1:8001"
@@ -81,6 +82,14 @@ def test_a_change_of_the_compose_file_is_a_change_of_the_stack(layout, tmp_path)
     assert gateway.grace_s == 50
     assert "--log-verbose=1" in programs.triton(services["triton"], layout).command
     assert (SERVICES["prometheus"].comes_back, services["prometheus"].comes_back) == (True, False)
+
+
+def test_variables_of_the_file_are_filled_in_as_compose_does(monkeypatch, tmp_path):
+    file = tmp_path / "compose.yml"
+    file.write_text('services: {a: {environment: {X: "${A:-one}", Y: "${B:-}", Z: "${C:-three}"}}}')
+    monkeypatch.setenv("A", "two")
+    monkeypatch.setenv("C", "")
+    assert read_services(file)["a"].environment == {"X": "two", "Y": "", "Z": "three"}
 
 
 def test_triton_gets_the_flags_of_the_compose_file_and_ports_of_its_own(layout):
