@@ -29,14 +29,15 @@ def set_tensorrt(repository: Path, model: str, *, on: bool) -> list[Path]:
     if not MODEL_NAME.fullmatch(model) or not (repository / model / CONFIG).is_file():
         raise NotFound(f"There is no model {model!r} in {repository}.", remedy="`exporters list` shows the models.")
     folders = [repository / model, *sorted(repository.glob(f"{model}.*"))]
+    configs = {folder: read_config(folder / CONFIG, folder.name) for folder in folders}
+    messages = {folder: config.message for folder, config in configs.items() if not config.is_plan}
     texts = {}
-    for folder in folders:
-        config = read_config(folder / CONFIG, folder.name).message
+    for folder, message in messages.items():
         if on:
             _check_names(folder)
-        new = accelerated(config, _rows(folder)) if on else plain(config)
-        if on or is_accelerated(config):
-            texts[folder / CONFIG] = config_as_text(new)
+            texts[folder / CONFIG] = config_as_text(accelerated(message, _rows(folder)))
+        elif is_accelerated(message):
+            texts[folder / CONFIG] = config_as_text(plain(message))
     changed = [path for path, text in texts.items() if path.read_text(encoding="utf-8") != text]
     for path in changed:
         replace_file(path, texts[path])

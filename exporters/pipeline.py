@@ -7,7 +7,7 @@ families/<family>        data, network, recipe, floors
       compact.compact    families that ask for small files
       graph_name.named   a name of its own, by which TensorRT will keep what it builds
       parity.compare     torch against the serving engine; a row alone against the same row in batches
-      plans.make           TensorRT's plans of the graphs, if --plan asks for them: the same comparison
+      plans.make         TensorRT's plans of the graphs, if --plan asks for them: the same comparison
         family.measure   metrics and tables, of the graphs as they will be served
           runs.append    one line for the run, also when a floor is missed
             publish      floors, digests, renames: further graphs first, <repository>/<model>/<n> last

@@ -19,6 +19,7 @@ from triton_gateways import Triton
 from triton_rig import DEPLOY, ROOT, need_triton
 
 from exporters import parity, pipeline
+from exporters.accelerating import set_tensorrt
 from exporters.cli import main
 from exporters.errors import PackageMissing, ParityFailed
 from exporters.graph_config import make_config
@@ -147,6 +148,12 @@ def test_without_tensorrt_it_is_said_before_anything_is_trained(tmp_path):
     result = CliRunner().invoke(main, [*command, "--runs", str(tmp_path / "runs.jsonl")])
     assert (result.exit_code, "tensorrt is not installed" in result.output) == (1, True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_plans_are_left_alone_by_the_command_that_has_graphs_run_through_tensorrt(repository):
+    changed = set_tensorrt(repository, "pair", on=True)
+    assert [path.parent.name for path in changed] == ["pair", "pair.text"]
+    assert scan(repository).problems == ()
 
 
 # The record and the host

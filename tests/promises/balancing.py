@@ -91,7 +91,7 @@ class Caller(threading.Thread):
             wait_s = self._try(client, url, phase)
             if wait_s is None:
                 return True
-            self.tried_again[phase] += 1
+            self.tried_again[self.phase] += 1  # when it was refused, which may be later than when it was begun
             time.sleep(wait_s)
         return False
 
