@@ -58,7 +58,7 @@ def main() -> int:
         new = {path: pinned(text, digests.__getitem__) for path, text in texts.items()}
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
         said = (getattr(error, "stderr", "") or str(error)).strip()
-        print(f"pin-images: nothing was changed: {said}", file=sys.stderr)
+        print(f"pin-images: nothing was changed. It needs Docker with buildx, and a network. {said}", file=sys.stderr)
         return 1
     for path, text in new.items():
         if text != texts[path]:
