@@ -26,7 +26,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # What decides an install: when one of these changes, the next target installs again.
 PINS := pyproject.toml constraints.txt
 
-.PHONY: help serve test test-promises lint format bench loadtest models zoo models-page pins triton triton-install data clean
+.PHONY: help serve test test-promises lint format bench loadtest models zoo models-page pins triton triton-install data secrets pin-images stack clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,11 +56,13 @@ test: .venv/.dev ## the whole test suite, two files at a time
 test-promises: .venv/.dev ## what users may rely on: overload, switches, faults, kills, each family trained; half an hour
 	@$(BIN)/python -m pytest tests/promises -s
 
-lint: .venv/.dev ## ruff, mypy strict, import rules
+lint: .venv/.dev ## ruff, mypy strict, import rules, Dockerfiles, the compose file
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/hadolint deploy/*/Dockerfile
+	@for profile in gpu cpu; do $(BIN)/docker-compose --profile $$profile config --quiet || exit 1; done
 
 format: .venv/.dev ## put the code into its form
 	@$(BIN)/ruff check --fix .
@@ -95,6 +97,15 @@ triton-install: .triton/installed ## a real Triton 2.51 and perf_analyzer into .
 triton: .triton/installed ## start it on REPOSITORY, ports TRITON_HTTP_PORT, _GRPC_PORT, _METRICS_PORT; it loads nothing itself
 	@HTTP_PORT=$(TRITON_HTTP_PORT) GRPC_PORT=$(TRITON_GRPC_PORT) METRICS_PORT=$(TRITON_METRICS_PORT) \
 	  exec deploy/triton/start.sh "$(REPOSITORY)"
+
+secrets: ## passwords for docker compose into deploy/secrets; those that are there stay
+	@deploy/secrets.sh
+
+pin-images: ## tags of images into tags with digests, where there is Docker and a network; to be committed
+	@$(PYTHON) deploy/pin_images.py
+
+stack: .venv/.dev .triton/installed ## the compose file's services without Docker: Triton, Redis, Prometheus, two gateways; Ctrl-C ends them
+	@exec $(BIN)/python -m deploy.stack --repository "$(REPOSITORY)"
 
 clean: ## remove the environments and all that was built
 	@rm -rf .venv .triton build *.egg-info

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 from click.core import ParameterSource
@@ -106,6 +106,8 @@ def describe(repository: Path, docs: Path) -> None:
     "--checkpoint", type=FOLDER, help="Where to write after each epoch. [default: checkpoints/MODEL, not if --quick]"
 )
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint of the same command.")
+@click.option("--tensorrt", is_flag=True, help="Have Triton run it through TensorRT in half precision, on a GPU.")
+@click.option("--plan", type=click.Choice(("fp16", "fp32")), help="Also build plans with the TensorRT of this host.")
 @click.option("--promote", is_flag=True, help="Then have the running gateway take it through the gate, live.")
 @click.option("--url", default=DEFAULT_URL, show_default=True, help="The gateway's admin port, for --promote.")
 @click.pass_context
@@ -121,6 +123,8 @@ def train(
     search: int | None,
     checkpoint: Path | None,
     resume: bool,
+    tensorrt: bool,
+    plan: Literal["fp16", "fp32"] | None,
     promote: bool,
     url: str,
 ) -> None:
@@ -136,7 +140,9 @@ def train(
     from exporters import pipeline
     from exporters.options import Options
 
-    options = Options(repository, runs, seed, quick, settings, search or 0, checkpoint, resume, say=_say)
+    options = Options(
+        repository, runs, seed, quick, settings, search or 0, checkpoint, resume, say=_say, tensorrt=tensorrt, plan=plan
+    )
     made = pipeline.export(family, options)
     for name, metric in made.metrics.items():
         baseline = f", {metric.baseline_name} {metric.baseline:.4f}" if metric.baseline is not None else ""
@@ -185,6 +191,18 @@ def import_hub(
     _tell(made)
     if promote:
         promote_published(made.folder, url)
+
+
+@main.command()
+@click.argument("model")
+@click.option("--off", is_flag=True, help="Back to ONNX Runtime's own.")
+@click.option("--repository", type=FOLDER, default=Path("model_repository"), show_default=True)
+def tensorrt(model: str, off: bool, repository: Path) -> None:
+    """Have Triton run a published MODEL through TensorRT, where there is a GPU. More: docs/deploy.md."""
+    from exporters.accelerating import set_tensorrt
+
+    for path in set_tensorrt(repository, model, on=not off):
+        click.echo(f"wrote {path}")
 
 
 def _tell(made: Exported) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
-from exporters import compact, parity, publish, to_onnx
+from exporters import compact, graph_name, parity, publish, to_onnx
+from exporters.accelerators import accelerated
 from exporters.family import PARITY_ROWS, Predict
 from exporters.graph_config import make_config
 from serving.repository.layout import SINGLE_GRAPH
@@ -20,7 +21,10 @@ from serving.tensors import Tensors, rows
 
 @dataclass(frozen=True, slots=True)
 class Treatment:
-    """How the graphs of a model are exported and served; each field as of exporters.family.Family."""
+    """How the graphs of a model are exported and served; each field as of exporters.family.Family.
+
+    tensorrt: whether config.pbtxt asks for TensorRT, where there is a GPU.
+    """
 
     tolerance: float
     max_batch_size: int = 16
@@ -28,6 +32,7 @@ class Treatment:
     golden_rows: int = 4
     compact: bool = False
     free_axes: Mapping[str, str] = field(default_factory=dict)
+    tensorrt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,10 @@ def _export(
     content = to_onnx.export(network, signature, rows(inputs, 0, 2), treatment.free_axes)
     if treatment.compact:
         content = compact.compact(content)
+    content = graph_name.named(content, name)
     config = make_config(content, name, max_batch_size=treatment.max_batch_size, instances=treatment.instances)
+    if treatment.tensorrt:
+        config = accelerated(config, inputs)
     return ExportedGraph(content, config, parity.torch_predict(network, signature), inputs, treatment)
 
 
@@ -82,11 +90,16 @@ def as_manifest(graphs: Mapping[str, ExportedGraph]) -> dict[str, str]:
     return {} if graphs.keys() == {SINGLE_GRAPH} else {role: graph.config.name for role, graph in graphs.items()}
 
 
-def release(graphs: Mapping[str, ExportedGraph], files: Mapping[str, bytes], manifest: Manifest) -> publish.Release:
-    """What is to be published: the first graph with the version's other files, and the further graphs."""
+def release(
+    graphs: Mapping[str, ExportedGraph],
+    files: Mapping[str, bytes],
+    manifest: Manifest,
+    plans: Sequence[publish.FurtherGraph] = (),
+) -> publish.Release:
+    """What is to be published: the first graph with the version's other files, the further graphs, and plans."""
     first, *further = graphs.values()
     beside = tuple(publish.FurtherGraph(graph.config, graph.files) for graph in further)
-    return publish.Release(first.config, {**files, **first.files}, manifest, beside)
+    return publish.Release(first.config, {**files, **first.files}, manifest, (*beside, *plans))
 
 
 @contextmanager
@@ -96,7 +109,7 @@ def serve(graphs: Mapping[str, ExportedGraph]) -> Iterator[dict[str, parity.Serv
         yield {role: stack.enter_context(parity.serve(graph.content, graph.config)) for role, graph in graphs.items()}
 
 
-def compare(graphs: Mapping[str, ExportedGraph], served: Mapping[str, parity.Served]) -> Parity:
+def compare(graphs: Mapping[str, ExportedGraph], served: Mapping[str, parity.Running]) -> Parity:
     """The worst of all graphs; ParityFailed. Where an axis is free, at half its length too."""
     found: list[Parity] = []
     for role, graph in graphs.items():

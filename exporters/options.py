@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """repository: where the version goes; runs: the file that the run is logged in; quick: seconds, lower floors.
+    """repository: where the version goes; runs: the file that the run is logged in; quick: seconds, lower floors;
+    tensorrt: have Triton run it through TensorRT, where there is a GPU; plan: build plans, of this precision.
 
     The others are of families that are trained here. settings: `name=value` of recipe fields; trials: of a search
     before the training; checkpoint: a folder, or None for `checkpoints/<model>`, which quick runs do without; resume:
@@ -25,3 +27,5 @@ class Options:
     checkpoint: Path | None = None
     resume: bool = False
     say: Callable[[str], object] = lambda _: None
+    tensorrt: bool = False
+    plan: Literal["fp16", "fp32"] | None = None

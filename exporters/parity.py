@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
@@ -27,6 +27,15 @@ from serving.threads import Threads
 
 ENGINE: Final = "onnx"
 BATCH_SIZES: Final = (2, 3, 8)  # and max_batch_size
+
+
+class Running(Protocol):
+    """A graph that is loaded somewhere, as a function of any number of rows. `in_batches`: of this size at most."""
+
+    max_batch_size: int
+
+    def __call__(self, inputs: Tensors) -> Tensors: ...
+    def in_batches(self, inputs: Tensors, size: int) -> Tensors: ...
 
 
 class Served:
@@ -79,7 +88,7 @@ def torch_predict(network: nn.Module, signature: Signature) -> Predict:
     return predict
 
 
-def compare(expected: Predict, served: Served, inputs: Tensors, tolerance: float) -> Parity:
+def compare(expected: Predict, served: Running, inputs: Tensors, tolerance: float) -> Parity:
     """Runs real rows through both, and through the engine alone and in batches of several sizes.
 
     inputs: one row or more; where a batch needs more they are taken again from the front. ParityFailed says which

@@ -5,7 +5,9 @@ families/<family>        data, network, recipe, floors
     graph_export         each graph of the network, by the task's roles: most have one, a captioner has two
       to_onnx.export     names and axes of the task's signature; normalisation and softmax inside
       compact.compact    families that ask for small files
+      graph_name.named   a name of its own, by which TensorRT will keep what it builds
       parity.compare     torch against the serving engine; a row alone against the same row in batches
+      plans.make         TensorRT's plans of the graphs, if --plan asks for them: the same comparison
         family.measure   metrics and tables, of the graphs as they will be served
           runs.append    one line for the run, also when a floor is missed
             publish      floors, digests, renames: further graphs first, <repository>/<model>/<n> last
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from exporters import fitting, graph_export, learning_curve, parity, provenance, publish, records, runs, training
+from exporters import fitting, graph_export, learning_curve, parity, plans, provenance, publish, records, runs, training
 from exporters.family import Family, Recipe, TrainedFamily, find_family
 from exporters.graph_export import ExportedGraph, Treatment
 from exporters.measures.measured import Measured
@@ -47,17 +49,20 @@ def export(name: str, options: Options) -> Exported:
     return export_family(find_family(name), options)
 
 
-def export_family(family: Family[Any], options: Options) -> Exported:
+def export_family(family: Family[Any], options: Options, builder: plans.Builder | None = None) -> Exported:
     """Makes the family's model and publishes it. ParityFailed, FloorMissed: nothing was published.
 
-    PackageMissing: data or weights of a package that is not installed.
+    builder: of plans, if the options ask for them; TensorRT where none is given.
+    PackageMissing: data or weights of a package that is not installed, or TensorRT.
     """
     started_s = time.perf_counter()
+    builder = builder or _builder(options)  # first, so that nothing is trained in vain
     work = _begin(family, options)
     graphs = _graphs(work)
     with graph_export.serve(graphs) as served:
         agreement = graph_export.compare(graphs, served)
         measured = family.measure_graphs(served, work.data)
+    made = plans.make(graphs, options.plan, builder) if options.plan and builder else {}
     metrics = _beside_rival(work, _with_floors(measured.metrics, work.floors))
 
     earlier_s = work.trained.earlier_s if work.trained else 0.0
@@ -65,7 +70,8 @@ def export_family(family: Family[Any], options: Options) -> Exported:
     runs.append(options.runs, run)
 
     manifest = _manifest(work, graphs, Measured(metrics, measured.tables), agreement)
-    release = graph_export.release(graphs, _side_files(work, run), manifest)
+    manifest = manifest.model_copy(update={"plans": {role: plan.record for role, plan in made.items()}})
+    release = graph_export.release(graphs, _side_files(work, run), manifest, [plan.graph for plan in made.values()])
     folder = publish.publish(release, options.repository)
     fitting.done(family, options)
     size = sum(len(graph.content) for graph in graphs.values())
@@ -106,9 +112,19 @@ def _graphs(work: _Work) -> dict[str, ExportedGraph]:
         golden_rows=family.golden_rows,
         compact=family.compact,
         free_axes=family.free_axes,
+        tensorrt=work.options.tensorrt,
     )
     networks, inputs = family.graphs(work.network), family.graph_rows(work.network, work.data)
     return graph_export.export(family.model, _signatures(family), networks, inputs, treatment)
+
+
+def _builder(options: Options) -> plans.Builder | None:
+    """None when no plans are asked for. PackageMissing: this host has no TensorRT."""
+    if options.plan is None:
+        return None
+    from exporters.tensorrt import TensorRT
+
+    return TensorRT(options.plan)
 
 
 def _signatures(family: Family[Any]) -> Mapping[str, Signature]:

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from exporters.accelerators import is_accelerated
 from exporters.errors import ConfigDiffers, ExportFailed, FloorMissed
 from serving.errors import RepositoryInvalid
 from serving.repository.config import parse_config, read_config, write_config
@@ -164,6 +165,11 @@ def _check_config(path: Path, message: Any) -> None:
                 f"{name}/{CONFIG} has other {kind} than the new version: {old} against {now}.",
                 remedy="Publish under another model name.",
             )
+    if is_accelerated(message) and not is_accelerated(present.message):
+        raise ConfigDiffers(
+            f"{name}/{CONFIG} does not ask for TensorRT, and stays as it is.",
+            remedy=f"Run first: exporters tensorrt {name.partition('.')[0]}",
+        )
 
 
 def _sweep(repository: Path) -> None:

@@ -29,7 +29,15 @@ from serving.job_store import JobStore
 from serving.jobs import Jobs
 from serving.keys import Keyring
 from serving.ledger import Ledger, Pointers
-from serving.opening import open_claims, open_engine, open_index, open_jobs, open_keyring, open_ledger
+from serving.opening import (
+    open_claims,
+    open_engine,
+    open_host,
+    open_index,
+    open_jobs,
+    open_keyring,
+    open_ledger,
+)
 from serving.pipeline import Pipeline
 from serving.readiness import Readiness
 from serving.reembedding import Reembedding
@@ -123,7 +131,7 @@ def build(
     search = Search(index, Embedder(pipeline, router), readiness, pointers)
     reconciler = Reconciler(settings.repository, ledger, Loader(batching, meters), router, readiness)
     reembedding = Reembedding(search, open_claims(settings), pointers, reconciler.look_again)
-    changes = Changes(ledger, gate or Examiner(), reconciler.refresh, settings.load_timeout_s)
+    changes = Changes(ledger, gate or Examiner(host=open_host(settings)), reconciler.refresh, settings.load_timeout_s)
     known = keyring or open_keyring(settings)
     access = Access(known, meters, Quotas(lambda: reconciler.gateways, lambda: known.names))
     models = partial(reconciler.models, shadows.tally)

@@ -38,8 +38,10 @@ for command in (models, check, promote, rollback, history, keys):
 @click.option("--admin-port", type=int, help="[default: 8081; 0 takes a free one]")
 @click.option("--keys", type=FOLDER, help="Who may call.  [default: keys.json in the state folder]")
 @click.option("--redis", help="URL of the Redis in which several gateways share who is live.")
+@click.option("--redis-password-file", type=FOLDER, help="Its password, where the URL shall not have it.")
 @click.option("--engine", help="What runs the models: onnx in this process, or triton.  [default: onnx]")
 @click.option("--triton-url", help="HOST:PORT of Triton's gRPC; the same text at all gateways that share it.")
+@click.option("--triton-host", help="Its 'GPU, compute capability, TensorRT', as TensorRT's plans must be for.")
 def serve(**given: Any) -> None:
     """Serve the models of a repository until SIGTERM or Ctrl-C. Every option is also a variable TIDEGATE_*."""
     from serving.bootstrap import run  # noqa: PLC0415  (the other commands start without it)

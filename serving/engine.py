@@ -15,6 +15,7 @@ from serving.claim import Claims
 from serving.errors import QueueFull, TensorInvalid
 from serving.repository.config import BatchRules, TensorSpec
 from serving.repository.layout import Graph, GraphKey
+from serving.tensorrt import Host
 from serving.tensors import DTYPES, Tensors, datatype
 from serving.threads import Threads
 
@@ -26,12 +27,13 @@ class EngineOptions:
     """What an engine may need of the host; every engine's PLUGIN is called with it.
 
     threads: one a core, for whatever keeps a core busy. url: of the server that an engine stands for, as host:port;
-    claims: what the gateways need that share it.
+    claims: what the gateways need that share it; host: what it is known to run on.
     """
 
     threads: Threads
     url: str = ""
     claims: Claims | None = None
+    host: Host | None = None
 
 
 @dataclass(frozen=True, slots=True)

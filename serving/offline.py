@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from serving.ledger import Ledger
-from serving.opening import open_ledger
+from serving.opening import open_host, open_ledger
 from serving.repository.layout import Index, scan
 from serving.settings import Settings
 from serving.versions.changes import Changes
@@ -37,4 +37,5 @@ def open_changes(settings: Settings) -> Offline:
         await ledger.change(seeded({name: model.first_version for name, model in index.models.items()}))
         return index
 
-    return Offline(Changes(ledger, Examiner(), refresh, settings.load_timeout_s), look, refresh, ledger)
+    changes = Changes(ledger, Examiner(host=open_host(settings)), refresh, settings.load_timeout_s)
+    return Offline(changes, look, refresh, ledger)

@@ -18,6 +18,7 @@ from serving.job_store import JobStore, JobStoreOptions
 from serving.keys import Keyring
 from serving.ledger import Ledger, LedgerOptions
 from serving.settings import Settings, option
+from serving.tensorrt import Host, read_host
 from serving.threads import Threads
 
 
@@ -71,8 +72,15 @@ def open_engine(settings: Settings, threads: Threads) -> Engine:
         plugin = plugins.find(engines.FOLDER, settings.engine, "PLUGIN")
     except NotFound as error:
         raise SettingsInvalid(error.detail, remedy=error.remedy) from None
-    engine: Engine = plugin(EngineOptions(threads, settings.triton_url or "", open_claims(settings)))
+    engine: Engine = plugin(
+        EngineOptions(threads, settings.triton_url or "", open_claims(settings), open_host(settings))
+    )
     return engine
+
+
+def open_host(settings: Settings) -> Host | None:
+    """What Triton runs on, as far as somebody said."""
+    return read_host(settings.triton_host) if settings.triton_host else None
 
 
 def open_claims(settings: Settings) -> Claims:

@@ -7,12 +7,14 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import platformdirs
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from serving.errors import SettingsInvalid
+from serving.tensorrt import read_host
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
@@ -45,9 +47,13 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$|^\[[0-9A-Fa-f:]+\]:[0-9]{1,5}$",
         description="host:port of Triton's gRPC, for the engine triton; the same text at all gateways that share it",
     )
+    triton_host: str | None = Field(
+        default=None, description="GPU, compute capability and TensorRT of Triton's host: NVIDIA H200, 9.0, 10.13.3"
+    )
     redis: str | None = Field(
         default=None, repr=False, description="URL of the Redis that several gateways share their state in"
     )
+    redis_password_file: Path | None = Field(default=None, description="what goes into that URL, which then has none")
     load_timeout_s: float = Field(default=120.0, gt=0, description="for all gateways to load a version to be promoted")
     # The models that answer when a request names none. A name that the repository does not hold is passed over.
     default_models: Annotated[Mapping[str, str], NoDecode] = {
@@ -86,6 +92,14 @@ class Settings(BaseSettings):
             raise ValueError("expected task=model pairs with commas between, such as classify=resnet,detect=yolo")
         return {task.strip(): model.strip() for task, _, model in pairs}
 
+    @field_validator("triton_host")
+    @classmethod
+    def _host(cls, value: str | None) -> str | None:
+        """Nothing in it means that nobody knows, as where a file passes a variable on that nobody set."""
+        if value:
+            read_host(value)
+        return value or None
+
     @field_validator("host", "admin_host")
     @classmethod
     def _address(cls, value: str) -> str:
@@ -120,14 +134,40 @@ class Settings(BaseSettings):
 def read_settings(**given: object) -> Settings:
     """Settings from what is given (None means not given), the environment and the defaults.
 
-    SettingsInvalid names the setting and what was expected.
+    A password that lies in a file is put where it belongs. SettingsInvalid names the setting and what was expected.
     """
     try:
-        return Settings.model_validate({name: value for name, value in given.items() if value is not None})
+        settings = Settings.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
         raise SettingsInvalid(f"{option(name)}: {first['msg']}.") from None
+    if settings.redis_password_file is None:
+        return settings
+    url = _with_password(settings.redis or "", settings.redis_password_file)
+    return settings.model_copy(update={"redis": url})
+
+
+def _with_password(url: str, file: Path) -> str:
+    """The URL of Redis with the password in the file. SettingsInvalid, without either of them."""
+    name = option("redis_password_file")
+    try:
+        password = file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SettingsInvalid(f"{name}: {file}: {error.strerror or 'it cannot be read'}.") from None
+    except UnicodeDecodeError:
+        password = ""
+    if not password or any(not letter.isprintable() for letter in password):
+        raise SettingsInvalid(f"{name}: {file}: expected a line of text, the password.")
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    user, _, host = parts.netloc.rpartition("@")
+    if not host or ":" in user:
+        remedy = f"Write {option('redis')} as redis://[user@]host[:port]."
+        raise SettingsInvalid(f"{name}: expected a URL of Redis that has no password.", remedy=remedy)
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
 
 
 def option(name: str) -> str:

@@ -38,11 +38,12 @@ def free_port() -> int:
 
 
 class Server:
-    """One redis-server on a port of its own. `options`: more of its command line."""
+    """One redis-server on a port of its own. `options`: more of its command line; `config`: a redis.conf to go by."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, config: Path | None = None) -> None:
         self.port = free_port()
         self._options = options
+        self._config = config
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -53,8 +54,10 @@ class Server:
 
     def start(self, *more: str) -> None:
         """Starts it on the same port, with what `save` wrote. Returns when it answers, be it -LOADING."""
-        command = [program(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
-        command += ["--save", "", "--appendonly", "no", "--daemonize", "no", *self._options, *more]
+        command = [program(), *([str(self._config)] if self._config else [])]
+        command += ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--daemonize", "no"]
+        command += [] if self._config else ["--save", "", "--appendonly", "no"]
+        command += [*self._options, *more]
         log = (self._folder / "redis.log").open("ab")
         self._process = subprocess.Popen(command, stdout=log, stderr=log)
         log.close()
@@ -102,12 +105,12 @@ class Server:
             self.cont()
             self.kill()
 
-    def ask(self, *words: str | bytes | int, password: str = "") -> Any:
+    def ask(self, *words: str | bytes | int, password: str = "", user: str = "") -> Any:
         """One command over a connection of its own, with no library between: what Redis says, as bytes."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S) as connection:
             stream = connection.makefile("rwb")
             if password:
-                _send(stream, "AUTH", password)
+                _send(stream, "AUTH", *([user] if user else []), password)
                 _reply(stream)
             _send(stream, *words)
             return _reply(stream)
@@ -145,10 +148,10 @@ def until(condition: Any, what: str, patience_s: float = PATIENCE_S) -> None:
 
 
 @contextmanager
-def redis_server(folder: Path, *options: str) -> Iterator[Server]:
+def redis_server(folder: Path, *options: str, config: Path | None = None) -> Iterator[Server]:
     """A Redis that lives as long as the block, with its files in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    server = Server(folder, *options)
+    server = Server(folder, *options, config=config)
     try:
         yield server
     finally:

@@ -6,6 +6,7 @@ Explicit model control; several versions of a graph stand beside each other. Sev
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from serving.engine import ANY_TIME, Call, Engine, EngineOptions, Loaded, Run, Statistics
-from serving.errors import EngineAway, EngineFailed, ModelNotReady, SettingsInvalid, TidegateError
+from serving.errors import EngineAway, EngineFailed, ModelNotReady, SettingsInvalid, TensorInvalid, TidegateError
 from serving.repository.layout import Graph, GraphKey
+from serving.tensorrt import misfit
 from serving.tensors import Tensors, row_count
 from serving.triton.link import NotLoaded, NotSent, ProcessDied, TritonLink, away
 from serving.triton.messages import (
@@ -27,13 +29,18 @@ from serving.triton.messages import (
 )
 from serving.triton.residency import Residency
 
+log = logging.getLogger(__name__)
+
 WARM_UP_S: Final = 120.0
 PROBE_S: Final = 2.0
 
 
 @dataclass(slots=True, eq=False)
 class _Held:
-    """A graph that this gateway has loaded, and what of it is under way. `probe`: an input that it answers."""
+    """A graph that this gateway has loaded, and what of it is under way. `probe`: an input that it answers.
+
+    graph: what Triton runs, which may be TensorRT's plan of the graph that was asked for.
+    """
 
     graph: Graph
     probe: Tensors | None
@@ -56,6 +63,7 @@ class TritonEngine(Engine):
             )
         self._link = TritonLink(options.url)
         self._residency = Residency(self._link, options.claims, options.url)
+        self._host = options.host
         self._held: dict[GraphKey, _Held] = {}
 
     @property
@@ -63,8 +71,23 @@ class TritonEngine(Engine):
         return self._link.up or not self._residency.begun
 
     async def load(self, graph: Graph, warm_up: Sequence[Tensors], *, quietly: bool = False) -> Loaded:
-        """As Engine.load; the warm-up is one run after another and so quiet in any case."""
+        """As Engine.load; the warm-up is one run after another and so quiet in any case.
+
+        A plan that was built for Triton's host is loaded in place of its graph, and the graph where that fails.
+        """
         del quietly
+        planned = graph.planned
+        if planned is not None and (reason := misfit(planned.record, self._host)):
+            log.info("%s runs as ONNX and not as its plan: %s", graph.key, reason)
+        elif planned is not None:
+            try:
+                return await self._take(graph.key, planned.graph, warm_up)
+            except (EngineFailed, TensorInvalid) as error:
+                log.warning("%s runs as ONNX: its plan cannot be used: %s", graph.key, error)
+        return await self._take(graph.key, graph, warm_up)
+
+    async def _take(self, key: GraphKey, graph: Graph, warm_up: Sequence[Tensors]) -> Loaded:
+        """Loads `graph`, to run for whoever asks for `key`."""
         await self._residency.add(graph)
         try:
             for inputs in warm_up:
@@ -73,13 +96,13 @@ class TritonEngine(Engine):
         except BaseException:
             await self._residency.remove(graph.key)
             raise
-        self._held[graph.key] = _Held(graph, warm_up[0] if warm_up else None)
+        self._held[key] = _Held(graph, warm_up[0] if warm_up else None)
         return loaded
 
     async def unload(self, key: GraphKey) -> None:
         if held := self._held.pop(key, None):
             await held.idle.wait()
-            await self._residency.remove(key)
+            await self._residency.remove(held.graph.key)
 
     async def run(self, key: GraphKey, inputs: Tensors, call: Call = ANY_TIME) -> Run:
         """As Engine.run; also EngineAway."""
@@ -90,7 +113,7 @@ class TritonEngine(Engine):
         held.idle.clear()
         try:
             started_s = time.monotonic()
-            outputs = await self._infer(key, inputs, call, held)
+            outputs = await self._infer(held.graph.key, inputs, call, held)
             return Run(outputs, 0.0, time.monotonic() - started_s, row_count(inputs))
         finally:
             held.runs -= 1
@@ -99,9 +122,10 @@ class TritonEngine(Engine):
 
     async def statistics(self, key: GraphKey) -> Statistics:
         """As Triton tells it, of the requests of all its callers."""
-        if key not in self._held:
+        held = self._held.get(key)
+        if held is None:
             raise ModelNotReady(f"{key} is not loaded.", remedy="Ask GET /v1/models for what is.")
-        found = await self._link.ask("ModelStatistics", statistics_request(key))
+        found = await self._link.ask("ModelStatistics", statistics_request(held.graph.key))
         return read_statistics(found.model_stats[0])
 
     async def close(self) -> None:

@@ -6,7 +6,7 @@ tritonclient carries. Our own bounds stand in `parameters`, which Triton hands t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,9 @@ from serving.tensors import DTYPES
 ModelConfig = pb.ModelConfig  # the protobuf message, whole
 
 # `platform` or `backend` -> the file that a version folder must hold.
-MODEL_FILES: Final[Mapping[str, str]] = {"onnxruntime_onnx": "model.onnx", "onnxruntime": "model.onnx"}
+MODEL_FILES: Final[dict[str, str]] = {"onnxruntime_onnx": "model.onnx", "onnxruntime": "model.onnx"}
+# The same, of a plan that stands beside the graph that it was built from: never alone, so its name has a dot.
+PLAN_FILES: Final[dict[str, str]] = {"tensorrt_plan": "model.plan"}
 DEFAULT_QUEUE_ROWS: Final = 256
 MOST_DIGITS: Final = 9  # of a number in `parameters`
 # The types that the protocol can carry: Triton's name -> the protocol's.
@@ -71,7 +73,12 @@ class GraphConfig:
 
     @property
     def model_file(self) -> str:
-        return MODEL_FILES[self.platform]
+        return (MODEL_FILES | PLAN_FILES)[self.platform]
+
+    @property
+    def is_plan(self) -> bool:
+        """Whether this is TensorRT's own, which runs on one kind of host."""
+        return self.platform in PLAN_FILES
 
 
 def read_config(path: Path, name: str) -> GraphConfig:
@@ -95,7 +102,7 @@ def parse_config(message: Any, name: str, file: str = "config.pbtxt") -> GraphCo
             file, "name", f"expected {name!r}, the folder's name, or nothing; found {message.name!r}"
         )
     platform = message.platform or message.backend
-    if platform not in MODEL_FILES:
+    if platform not in MODEL_FILES and not ("." in name and platform in PLAN_FILES):
         expected = f"expected one of {', '.join(sorted(MODEL_FILES))}; found {platform!r}"
         raise RepositoryInvalid(file, "platform", expected)
     if message.max_batch_size < 0:
@@ -114,7 +121,13 @@ def parse_config(message: Any, name: str, file: str = "config.pbtxt") -> GraphCo
 
 def write_config(path: Path, message: Any) -> None:
     """Writes the message as protobuf text."""
-    path.write_text(text_format.MessageToString(message), encoding="utf-8")
+    path.write_text(config_as_text(message), encoding="utf-8")
+
+
+def config_as_text(message: Any) -> str:
+    """The message as config.pbtxt has it."""
+    text: str = text_format.MessageToString(message)
+    return text
 
 
 def fill_config(config: GraphConfig, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Any:

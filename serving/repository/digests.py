@@ -44,8 +44,7 @@ def verify_version(version: Version) -> None:
     if manifest is None:
         return
     verify(version.folder, manifest.files, version.name)
-    folders = {graph.key.name: graph.file.parent for graph in version.graphs.values()}
-    apart = {name: folder for name, folder in folders.items() if folder != version.folder}
+    apart = {name: folder for name, folder in version.folders.items() if folder != version.folder}
     for name in sorted(apart.keys() ^ manifest.graph_files.keys()):
         what = "the digests of this graph's files" if name in apart else "the name of one of its further graphs"
         raise RepositoryInvalid(f"{version.name}/{MANIFEST}", f"graph_files.{name}", f"expected {what}", remedy=_REMEDY)

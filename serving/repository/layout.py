@@ -4,6 +4,7 @@
     <model>/<n>/{model.onnx, manifest.json, labels.txt, golden.npz, ...}
     <model>.<graph>/config.pbtxt        the further graphs of a model that has several
     <model>.<graph>/<n>/{model.onnx, golden.npz}
+    <model>.<plan>/<n>/model.plan       a graph as TensorRT built it for one kind of host
 
 No text of a caller is ever joined into a path: names are looked up in the index, or not found. One wrong folder is a
 problem on a list and takes nothing else down.
@@ -14,13 +15,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from serving.errors import RepositoryInvalid
 from serving.repository.config import GraphConfig, read_config
-from serving.repository.manifest import MANIFEST, Manifest, read_manifest
+from serving.repository.manifest import MANIFEST, Manifest, Plan, read_manifest
 
 MODEL_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 VERSION_NAME: Final = re.compile(r"[1-9][0-9]{0,9}")
@@ -41,11 +42,20 @@ class GraphKey:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """One graph of one version: where its file lies and how it is to be run."""
+    """One graph of one version: where its file lies and how it is to be run; `planned`: by TensorRT, on its host."""
 
     key: GraphKey
     file: Path
     config: GraphConfig
+    planned: Planned | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A graph as TensorRT built it: the Triton model that it is, and what it was built with."""
+
+    graph: Graph
+    record: Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,13 @@ class Version:
     @property
     def name(self) -> str:
         return f"{self.model}/{self.number}"
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """Where its graphs and their plans lie, by their names."""
+        graphs = list(self.graphs.values())
+        plans = [graph.planned.graph for graph in graphs if graph.planned]
+        return {graph.key.name: graph.file.parent for graph in (*graphs, *plans)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +183,19 @@ def _read_version(root: Path, folder: Path, config: GraphConfig, *, published: b
         if name == model:
             graphs[role] = _graph(key, folder, config)
         else:
-            graphs[role] = _graph(key, root / name / folder.name, read_config(root / name / CONFIG, name))
+            graphs[role] = _beside(key, root, plan=False)
+    for role, plan in (manifest.plans if manifest else {}).items():
+        if role not in graphs:
+            raise RepositoryInvalid(file, f"plans.{role}", f"expected one of {', '.join(graphs)}")
+        taken = [name for one in graphs.values() for name in (one.key.name, *_plan_names(one))]
+        _check_graph_name(plan.graph, model, taken, file, f"plans.{role}.graph")
+        planned = Planned(_beside(GraphKey(plan.graph, number), root, plan=True), plan)
+        graphs[role] = replace(graphs[role], planned=planned)
     return Version(model, number, folder, manifest, graphs)
+
+
+def _plan_names(graph: Graph) -> tuple[str, ...]:
+    return (graph.planned.graph.key.name,) if graph.planned else ()
 
 
 def _check_graph_name(name: str, model: str, taken: Sequence[str], file: str, field: str) -> None:
@@ -177,6 +205,15 @@ def _check_graph_name(name: str, model: str, taken: Sequence[str], file: str, fi
         raise RepositoryInvalid(file, field, f"expected {model} or {model}.<graph>; found {name!r}")
     if name in taken:
         raise RepositoryInvalid(file, field, f"expected a graph of its own; found {name!r} again")
+
+
+def _beside(key: GraphKey, root: Path, *, plan: bool) -> Graph:
+    """A graph, or a plan, in a folder of its own."""
+    config = read_config(root / key.name / CONFIG, key.name)
+    if config.is_plan is not plan:
+        expected = "expected tensorrt_plan" if plan else "expected a graph of ONNX"
+        raise RepositoryInvalid(f"{key.name}/{CONFIG}", "platform", f"{expected}; found {config.platform!r}")
+    return _graph(key, root / key.name / str(key.version), config)
 
 
 def _graph(key: GraphKey, folder: Path, config: GraphConfig) -> Graph:

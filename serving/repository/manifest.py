@@ -82,13 +82,27 @@ class Code(_Part):
     version: str
 
 
+class Plan(_Part):
+    """A TensorRT plan that was built from one of the version's graphs, and what it was built with.
+
+    graph: the Triton model that it lies in. parity: as of the version, of the plan against the trained network.
+    """
+
+    graph: Text
+    gpu: Text
+    compute_capability: Annotated[str, Field(pattern=r"^\d+\.\d+$")]
+    tensorrt: Annotated[str, Field(pattern=r"^\d+(\.\d+)+$")]
+    precision: Literal["fp16", "fp32"]
+    parity: Parity
+
+
 class Manifest(_Part):
     """A version's manifest. `files` has the SHA-256 of every other file in the folder, as `sha256:<hex>`.
 
     `graphs` maps the role that the task knows a graph by to its Triton model name; empty for a model of one graph,
     whose role is `model`. `graph_files`: as `files`, of those graphs that lie in folders of their own, by their names.
     `preprocessing` is the task's own business: the task checks it when it is bound. `seed`: a model with no state yet
-    starts here. `tables`: what stands behind the metrics.
+    starts here. `tables`: what stands behind the metrics. `plans`: by role, of graphs that TensorRT was asked to build.
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
@@ -108,6 +122,7 @@ class Manifest(_Part):
     code: Code
     files: Mapping[str, str]
     graph_files: Mapping[str, Mapping[str, str]] = {}
+    plans: Mapping[str, Plan] = {}
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -126,6 +141,6 @@ def read_manifest(path: Path, file: str) -> Manifest:
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Writes the manifest as indented JSON."""
-    unused = None if manifest.graph_files else {"graph_files"}
+    unused = {name for name in ("graph_files", "plans") if not getattr(manifest, name)}
     text = manifest.model_dump_json(by_alias=True, indent=2, exclude_none=True, exclude=unused)
     path.write_text(text + "\n", encoding="utf-8")

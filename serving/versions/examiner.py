@@ -15,10 +15,12 @@ from serving.repository.contents import check_contents
 from serving.repository.digests import verify_version, version_digest
 from serving.repository.layout import Version
 from serving.repository.manifest import MANIFEST, read_manifest
+from serving.tensorrt import Host
 from serving.timestamp import timestamp
 from serving.verdict import Check, Verdict
 from serving.versions.gate import Bars, Findings, judge
 from serving.versions.measurements import Job, Limits, Report
+from serving.versions.plan_check import check_plans
 from serving.versions.vetting_process import vet
 
 log = logging.getLogger(__name__)
@@ -45,15 +47,20 @@ class _Reading:
 
 
 class Examiner:
-    """Examines one version at a time; others wait. `clock`: seconds, as time.monotonic().
+    """Examines one version at a time; others wait. `clock`: seconds, as time.monotonic(). `host`: Triton's, for plans.
 
     What a child measured of a pair of versions counts for an hour, as long as the files are the same.
     """
 
     def __init__(
-        self, bars: Bars = _BARS, limits: Limits = _LIMITS, clock: Callable[[], float] = time.monotonic
+        self,
+        bars: Bars = _BARS,
+        limits: Limits = _LIMITS,
+        clock: Callable[[], float] = time.monotonic,
+        host: Host | None = None,
     ) -> None:
         self._bars = bars
+        self._host = host
         self._limits = limits
         self._clock = clock
         self._one_at_a_time = asyncio.Lock()
@@ -82,7 +89,7 @@ class Examiner:
                 stable_version=stable.number if stable else None,
                 age_s=age_s,
             )
-            checks = judge(findings, self._bars)
+            checks = (*judge(findings, self._bars), *check_plans(candidate.manifest, self._host))
         except Exception:  # a version that cannot be examined does not go live, and nothing else is the worse for it
             log.exception("%s could not be examined", candidate.name)
             detail = "The gateway failed over it; its log says why. Try again."
@@ -156,8 +163,9 @@ def _read(version: Version) -> _Reading:
 
 
 def _folders(version: Version) -> dict[Path, str]:
-    """The version's folder and those of its further graphs, as errors call them."""
-    return {graph.file.parent: str(graph.key) for graph in version.graphs.values()} | {version.folder: version.name}
+    """The version's folder and those of its further graphs and plans, as errors call them."""
+    apart = {folder: f"{name}/{folder.name}" for name, folder in version.folders.items()}
+    return apart | {version.folder: version.name}
 
 
 def _verify(version: Version) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from redis.asyncio.connection import parse_url
 
 from serving import settings as module
 from serving.errors import SettingsInvalid
@@ -93,6 +94,52 @@ def test_keys_are_in_the_state_folder_unless_told_otherwise(monkeypatch, tmp_pat
     assert read_settings(state=tmp_path).keys_file == tmp_path / "keys.json"
     monkeypatch.setenv("TIDEGATE_KEYS", str(tmp_path / "elsewhere.json"))
     assert read_settings(state=tmp_path).keys_file == tmp_path / "elsewhere.json"
+
+
+@pytest.mark.parametrize(
+    ("url", "whole"),
+    [
+        ("redis://tidegate@redis:6379", "redis://tidegate:a%2Fb%40c%3Ad@redis:6379"),
+        ("redis://redis", "redis://:a%2Fb%40c%3Ad@redis"),
+        ("rediss://me@[::1]:6379/2?a=b", "rediss://me:a%2Fb%40c%3Ad@[::1]:6379/2?a=b"),
+    ],
+)
+def test_a_password_in_a_file_is_put_into_the_url_of_redis(monkeypatch, tmp_path, url, whole):
+    file = tmp_path / "password"
+    file.write_text("a/b@c:d\n")
+    monkeypatch.setenv("TIDEGATE_REDIS_PASSWORD_FILE", str(file))
+    settings = read_settings(redis=url)
+    assert settings.redis == whole
+    assert parse_url(settings.redis)["password"] == "a/b@c:d"  # noqa: S105
+    assert "a/b" not in repr(settings)
+    assert "a%2Fb" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("url", "content", "said"),
+    [
+        (None, b"secret", "no password"),
+        ("", b"secret", "no password"),
+        ("redis://me:other@redis", b"secret", "no password"),
+        ("redis://[::1", b"secret", "no password"),
+        ("redis://redis", b"", "a line of text"),
+        ("redis://redis", b" \n", "a line of text"),
+        ("redis://redis", b"secret\nsecret", "a line of text"),
+        ("redis://redis", b"\xff", "a line of text"),
+        ("redis://redis", None, "No such file"),
+    ],
+    ids=["no-url", "empty-url", "two-passwords", "no-address", "empty", "blank", "two-lines", "bytes", "no-file"],
+)
+def test_a_password_file_that_cannot_be_used_is_told_without_what_is_in_it(tmp_path, url, content, said):
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SettingsInvalid) as caught:
+        read_settings(redis=url, redis_password_file=file)
+    assert said in str(caught.value)
+    assert "--redis-password-file (TIDEGATE_REDIS_PASSWORD_FILE)" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert "other" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
