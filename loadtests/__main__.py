@@ -1,40 +1,124 @@
-"""`make loadtest`: the locustfile against a running gateway or one of its own. Exit code 0: no request failed."""
+"""`make loadtest`: load on a running gateway or one of its own, and a verdict.
+
+Exit codes: 0 what was promised was kept, 1 it was not, 2 wrong usage, 3 the run says nothing of the server.
+"""
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Final
 
 import click
 
-from loadtests.gateway_process import gateway
+from loadtests import run as running
+from loadtests.gateway_process import Addresses, Fake, gateway_ports, with_copies
+from loadtests.run import LocustFailed, Order
+from loadtests.scenario import read_scenario
 from loadtests.server_process import ServerFailed
+from loadtests.slo import read_slo
+from loadtests.toml_file import FileInvalid
+from loadtests.verdict import INVALID
+
+HERE: Final = Path(__file__).parent
+FILE: Final = click.Path(path_type=Path, dir_okay=False)
+DEFAULT_SCENARIO: Final = HERE / "scenarios" / "default.toml"
 
 
-@click.command(context_settings={"show_default": True})
-@click.option("--url", default="", help="Of a running gateway; without it one is started on --repository.")
-@click.option("--repository", type=click.Path(path_type=Path), default=Path("model_repository"))
-@click.option("--users", type=click.IntRange(1), default=8, help="Callers at once.")
-@click.option("--seconds", type=click.IntRange(1), default=20, help="How long.")
-def main(url: str, repository: Path, users: int, seconds: int) -> None:
-    """Put load on a gateway, from the tasks' own examples."""
+class SaysNothing(click.ClickException):
+    """There was no run."""
+
+    exit_code = INVALID
+
+
+@click.group(context_settings={"show_default": True})
+def main() -> None:
+    """Load tests of a gateway, with a verdict. TIDEGATE_KEY is sent where it is set."""
+
+
+def at_a_gateway(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say whose load it is."""
+    options = [
+        click.option("--url", default="", help="Of a running gateway; without it one is started on --repository."),
+        click.option("--admin-url", default="", help="Its admin port, for scenarios that change versions."),
+        click.option("--repository", type=click.Path(path_type=Path), default=Path("model_repository")),
+        click.option("--fake-ms", type=float, help="Start it on the fake engine, whose runs take so long."),
+        click.option("--slo", "slo_file", type=FILE, default=HERE / "slo.toml", help="What is promised."),
+        click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the report."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command()
+@at_a_gateway
+@click.option("--scenario", "scenario_file", type=FILE, default=DEFAULT_SCENARIO)
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Requests a second, in place of the scenario's.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Length, in place of the scenario's.")
+@click.option("--processes", type=click.IntRange(1), default=1, help="That make the load.")
+def run(
+    *,
+    url: str,
+    admin_url: str,
+    repository: Path,
+    fake_ms: float | None,
+    slo_file: Path,
+    out: Path | None,
+    scenario_file: Path,
+    rate: float | None,
+    seconds: float | None,
+    processes: int,
+) -> None:
+    """A scenario, and whether what is promised was kept meanwhile."""
+    with _said():
+        slo, scenario = read_slo(slo_file), read_scenario(scenario_file)
+        with with_copies(repository, {} if url else scenario.copies) as models, _at(url, admin_url, models, fake_ms) as at:
+            order = Order(at.public, at.admin, scenario_file, rate, seconds, processes)
+            recording = running.record(order)
+        text, verdict = running.judged(recording, slo, scenario.slo, out)
+    click.echo(f"{recording.title}: {recording.url}, {recording.seconds:.0f} s\n{text}")
+    if out is not None:
+        click.echo(f"{out / 'report.html'}")
+    sys.exit(verdict.exit_code)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--slo", "slo_file", type=FILE, default=HERE / "slo.toml", help="What is promised.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the report.")
+def judge(file: Path, slo_file: Path, out: Path | None) -> None:
+    """A recording.jsonl of before, by another SLO file."""
+    with _said():
+        try:
+            recording = running.read_recording(file)
+        except (ValueError, TypeError) as error:
+            raise click.UsageError(f"{file} is no recording: {error}") from None
+        text, verdict = running.judged(recording, read_slo(slo_file), None, out)
+    click.echo(text)
+    sys.exit(verdict.exit_code)
+
+
+@contextmanager
+def _at(url: str, admin_url: str, repository: Path, fake_ms: float | None) -> Iterator[Addresses]:
+    if url:
+        yield Addresses(url.rstrip("/"), admin_url)
+        return
+    with gateway_ports(repository, fake=None if fake_ms is None else Fake(fake_ms / 1e3)) as addresses:
+        yield addresses
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """Failures as people read them."""
     try:
-        with nullcontext(url) if url else gateway(repository) as host:
-            code = _locust(host, users, seconds)
-    except ServerFailed as error:
-        raise click.ClickException(str(error)) from None
-    sys.exit(code)
-
-
-def _locust(host: str, users: int, seconds: int) -> int:
-    """Locust's exit code. Its table, which it would log to standard error, goes to standard output."""
-    file = str(Path(__file__).with_name("locustfile.py"))
-    options = ["--headless", "--only-summary", "--loglevel", "WARNING", "--host", host]
-    load = ["--users", str(users), "--spawn-rate", str(users), "--run-time", f"{seconds}s"]
-    command = [sys.executable, "-m", "locust", "-f", file, *options, *load]
-    return subprocess.run(command, stderr=subprocess.STDOUT, check=False).returncode  # noqa: S603  (our own)
+        yield
+    except FileInvalid as error:
+        raise click.UsageError(str(error)) from None
+    except (ServerFailed, LocustFailed) as error:
+        raise SaysNothing(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -1,108 +1,190 @@
-"""Locust users made from the tasks themselves: they post the tasks' own examples to every model that does them.
+"""Load of a scenario on a running gateway, in locust: its web page, its CSV files, its headless mode, its workers.
 
-    locust -f loadtests/locustfile.py --host http://127.0.0.1:8080
+    locust -f loadtests/locustfile.py --host http://127.0.0.1:8080 --scenario loadtests/scenarios/default.toml
 
-A verb with no model on that server is left out. TIDEGATE_LOADTEST_IMAGE=photo.jpg is sent in place of example pictures.
+A user here is no caller but a source of many: requests are sent when they are due, and nobody waits for answers before
+the next (arrivals.py). Locust's times therefore count from when a request was due. The scenario says how long and how
+much; of --users and --run-time nothing is taken. TIDEGATE_KEY is sent where it is set.
+
+With --processes N and --sources N the load is made by N processes; more than about a thousand requests a second need it.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
-import mimetypes
-import os
-import random
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import math
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any, ClassVar
-from urllib.parse import urlencode
+from typing import Any, Final
 
+import gevent
 import httpx
-from locust import FastHttpUser, events, task
+from locust import LoadTestShape, User, events, task
+from locust.exception import StopUser
+from locust.runners import MasterRunner, WorkerRunner
 
-from serving import plugins
-from serving.task import FOLDER, Example, Task
+from loadtests import payloads
+from loadtests.arrivals import due_times
+from loadtests.changes import make_changes
+from loadtests.connection import ANSWER_LIMIT_S, Connections, ready_models
+from loadtests.outcome import Made, Outcome, Recording, ordered, write_recording
+from loadtests.payloads import NothingToAsk
+from loadtests.scenario import Scenario, read_scenario
+from loadtests.source import Source
+from loadtests.toml_file import FileInvalid
+from serving.client import AdminClient, Refused, Unreachable
 
 log = logging.getLogger(__name__)
-# Imported before the test's time begins to run.
-TASKS: dict[str, type[Task[Any]]] = {name: plugins.find(FOLDER, name, "PLUGIN") for name in plugins.names(FOLDER)}
+DEFAULT: Final = Path(__file__).with_name("scenarios") / "default.toml"
+CHANNEL: Final = "tidegate"  # of what workers report
 
 
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """A request that is sent over and over, and the model that is to answer it."""
+class Plan:
+    """What this process is about to do, and what it has seen."""
 
-    model: str
-    path: str
-    example: Example
-
-    @property
-    def url(self) -> str:
-        return f"{self.path}?{urlencode({'model': self.model, **self.example.parameters})}"
+    def __init__(self, host: str, scenario: Scenario, admin_url: str) -> None:
+        self.host = host
+        self.scenario = scenario
+        self.aims = payloads.aims(scenario, ready_models(host))
+        self.admin = AdminClient(admin_url) if scenario.change else None
+        self.numbers = itertools.count()  # of the sources in this process
 
 
-class Caller(FastHttpUser):  # type: ignore[misc]  # locust's types are not followed
-    """Sends one shot after another, whichever comes by chance, and waits for each answer."""
+class Recorder:
+    """What came of the test, here and at the workers."""
 
-    shots: ClassVar[list[Shot]] = []
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+        self.changes: list[Made] = []
+
+    def packed(self) -> tuple[list[Any], list[Any]]:
+        """What there is, for the way to the master; it is forgotten here."""
+        packed = list(map(astuple, self.outcomes)), list(map(astuple, self.changes))
+        self.outcomes.clear()
+        self.changes.clear()
+        return packed
+
+    def unpack(self, packed: tuple[list[Any], list[Any]]) -> None:
+        self.outcomes += [Outcome(*values) for values in packed[0]]
+        self.changes += [Made(*values) for values in packed[1]]
+
+
+class Arrivals(User):  # type: ignore[misc]  # locust's types are not followed
+    """A source of requests: with others, of a share."""
 
     @task  # type: ignore[untyped-decorator]
-    def ask(self) -> None:
-        """A failure unless the answer is 200 and names the model and a version of it."""
-        shot = random.choice(self.shots)
-        post = self.client.post(
-            shot.url,
-            data=shot.example.payload,
-            headers={"content-type": shot.example.content_type},
-            name=f"{shot.path} {shot.model}",
-            catch_response=True,
-        )
-        with post as answer:
-            if answer.status_code != 200:
-                answer.failure(f"{answer.status_code} {(answer.text or str(answer.error))[:300]}")
-            elif answer.headers.get("tidegate-model") != shot.model or not answer.headers.get("tidegate-version"):
-                answer.failure("The answer does not say which version of the model gave it.")
+    def send(self) -> None:
+        """The whole scenario, once. Locust's users would begin again; this one has said all it has to say."""
+        environment = self.environment
+        plan, recorder = environment.tidegate_plan, environment.tidegate_recorder
+        worker = environment.runner.worker_index if isinstance(environment.runner, WorkerRunner) else 0
+        seed = plan.scenario.seed + 1000 * worker + next(plan.numbers)
+        connections = Connections(plan.host)
+        source = Source(connections.ask, lambda outcome: _tell(environment, outcome))
+        changing = gevent.spawn(lambda: None)
+        if plan.admin and seed == plan.scenario.seed:
+            changes = plan.scenario.change
+            changing = gevent.spawn(
+                make_changes, changes, plan.admin, source.clock, source.begun_s, recorder.changes.append
+            )
+        dues = due_times(plan.scenario.phases, seed, 1 / environment.parsed_options.sources)
+        try:
+            source.open_loop(dues, payloads.drawn(plan.aims, seed))
+            source.finish()
+            changing.join()
+        finally:
+            source.stop()
+            connections.close()
+        raise StopUser
+
+
+class Phases(LoadTestShape):  # type: ignore[misc]
+    """As long as the scenario, as many users as there are sources. Answers are waited for after it."""
+
+    def tick(self) -> tuple[int, float] | None:
+        environment = self.runner.environment
+        if self.get_run_time() > self._seconds(environment.parsed_options):
+            return None
+        sources = environment.parsed_options.sources
+        return sources, sources
+
+    def _seconds(self, given: Any) -> float:
+        try:
+            return scenario_of(given).seconds
+        except FileInvalid:
+            return math.inf  # the test ends by itself, and says why
+
+
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
+def _add_options(parser: Any) -> None:
+    parser.add_argument("--scenario", default=str(DEFAULT), env_var="TIDEGATE_LOADTEST_SCENARIO", help="TOML file.")
+    parser.add_argument("--rate", type=float, default=0.0, help="Requests a second, in place of the scenario's.")
+    parser.add_argument("--seconds", type=float, default=0.0, help="Length, in place of the scenario's.")
+    parser.add_argument("--sources", type=int, default=1, help="Users that share the load; one a process.")
+    parser.add_argument("--admin-url", default="", help="Admin port, for scenarios that change versions.")
+    parser.add_argument("--recording", default="", help="File for all that came of it.")
+
+
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def _prepare(environment: Any, **_: Any) -> None:
+    environment.stop_timeout = ANSWER_LIMIT_S
+    recorder = environment.tidegate_recorder = Recorder()
+    if isinstance(environment.runner, WorkerRunner):
+        environment.events.report_to_master.add_listener(lambda data, **_: data.update({CHANNEL: recorder.packed()}))
+    elif isinstance(environment.runner, MasterRunner):
+        environment.events.worker_report.add_listener(lambda data, **_: recorder.unpack(data[CHANNEL]))
 
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def _take_aim(environment: Any, **_: Any) -> None:
     """Looks what the server has. With nothing to ask the test ends at once, as a failure."""
+    environment.tidegate_recorder.packed()  # what is left of a test before, on locust's web page
     try:
-        Caller.shots = list(_shots(_ready_models(environment.host)))
-        reason = "No model there is ready to do a task."
+        scenario = scenario_of(environment.parsed_options)
+        environment.tidegate_plan = Plan(environment.host, scenario, environment.parsed_options.admin_url)
+    except (FileInvalid, NothingToAsk) as error:
+        _give_up(environment, str(error))
+    except (Refused, Unreachable) as error:
+        _give_up(environment, f"The scenario changes versions, for which it needs --admin-url: {error}")
     except (httpx.HTTPError, OSError) as error:
-        reason = f"{environment.host} cannot be asked: {error}"
-    if not Caller.shots:
-        log.error(reason)
-        environment.process_exit_code = 1
-        environment.runner.quit()
+        _give_up(environment, f"{environment.host} cannot be asked: {error}")
 
 
 @events.quitting.add_listener  # type: ignore[untyped-decorator]
-def _judge(environment: Any, **_: Any) -> None:
+def _write(environment: Any, **_: Any) -> None:
     """Locust fails a test in which a request failed by itself, but not one in which nothing was answered."""
+    if isinstance(environment.runner, WorkerRunner):
+        return
     if environment.stats.total.num_requests == 0:
         environment.process_exit_code = 1
+    given, recorder = environment.parsed_options, environment.tidegate_recorder
+    if given.recording and recorder.outcomes:
+        scenario = scenario_of(given)
+        recording = Recording(
+            environment.host, scenario.title, scenario.seconds, ordered(recorder.outcomes), recorder.changes
+        )
+        write_recording(Path(given.recording), recording)
 
 
-def _ready_models(host: str) -> Mapping[str, list[str]]:
-    """Task -> the names of its models that are ready."""
-    response = httpx.get(f"{host.rstrip('/')}/v1/models").raise_for_status()
-    found: dict[str, list[str]] = {}
-    for model in response.json()["models"]:
-        if not model["ready"]:
-            log.warning("%s is not ready and left out.", model["name"])
-        elif model["task"] is not None:
-            found.setdefault(model["task"], []).append(model["name"])
-    return found
+def scenario_of(given: Any) -> Scenario:
+    """As locust's options have it, which its web page may change. FileInvalid."""
+    return read_scenario(Path(given.scenario)).at(given.rate or None, given.seconds or None)
 
 
-def _shots(models: Mapping[str, list[str]]) -> Iterator[Shot]:
-    picture = os.environ.get("TIDEGATE_LOADTEST_IMAGE")
-    for name, plugin in TASKS.items():
-        example = plugin.example()
-        if picture and example.kind == "image":
-            media_type = mimetypes.guess_type(picture)[0] or "application/octet-stream"
-            example = Example(Path(picture).read_bytes(), media_type, example.parameters, example.reply)
-        for model in models.get(name, []):
-            yield Shot(model, f"/v1/{plugin.verb}", example)
+def _tell(environment: Any, outcome: Outcome) -> None:
+    environment.tidegate_recorder.outcomes.append(outcome)
+    environment.events.request.fire(
+        request_type="POST",
+        name=f"/v1/{outcome.task} {outcome.model}",
+        response_time=outcome.latency_s * 1000,
+        response_length=0,
+        exception=RuntimeError(outcome.code) if outcome.code else None,
+        context={},
+    )
+
+
+def _give_up(environment: Any, reason: str) -> None:
+    log.error(reason)
+    environment.process_exit_code = 1
+    environment.runner.quit()
