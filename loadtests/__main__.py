@@ -5,6 +5,7 @@ Exit codes: 0 what was promised was kept, 1 it was not, 2 wrong usage, 3 the run
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,9 +15,12 @@ from typing import Any, Final
 import click
 
 from loadtests import run as running
+from loadtests.capacity_run import Effort, Route, compare
 from loadtests.gateway_process import Addresses, Fake, gateway_ports, with_copies
+from loadtests.payloads import shot_at
+from loadtests.report import capacity as capacity_text
 from loadtests.run import LocustFailed, Order
-from loadtests.scenario import read_scenario
+from loadtests.scenario import PHOTO, read_scenario
 from loadtests.server_process import ServerFailed
 from loadtests.slo import read_slo
 from loadtests.toml_file import FileInvalid
@@ -83,6 +87,46 @@ def run(
     if out is not None:
         click.echo(f"{out / 'report.html'}")
     sys.exit(verdict.exit_code)
+
+
+@main.command()
+@at_a_gateway
+@click.option("--task", default="classify")
+@click.option("--model", default="efficientnet-lite0")
+@click.option("--picture", default=PHOTO, help="WIDTHxHEIGHT, a file, or `example`.")
+@click.option("--seconds", type=click.FloatRange(1), default=8.0, help="The least that a rate is tried for.")
+@click.option("--callers", type=click.IntRange(1), default=8, help="Who wait for answers, to compare with.")
+@click.option("--within", type=click.FloatRange(0, 1), help="Exit code 1 if both are further apart, as a share.")
+def capacity(
+    *,
+    url: str,
+    admin_url: str,
+    repository: Path,
+    fake_ms: float | None,
+    slo_file: Path,
+    out: Path | None,
+    task: str,
+    model: str,
+    picture: str,
+    seconds: float,
+    callers: int,
+    within: float | None,
+) -> None:
+    """The largest rate of one route that is answered as promised, beside what callers who wait get."""
+    with _said(), _at(url, admin_url, repository, fake_ms) as at:
+        slo = read_slo(slo_file)
+        promise = slo.promise(task, model)
+        effort = Effort(step_s=seconds, most_s=4 * seconds, callers=callers)
+        click.echo(f"{task} {model}, {picture}, p99 at most {promise.p99_s * 1e3:.0f} ms, at {at.public}")
+        click.echo(capacity_text.HEAD)
+        route = Route(at.public, shot_at(task, model, picture))
+        found = compare(route, promise.p99_s, effort, lambda step: click.echo(capacity_text.line(step)))
+    late_limit_s = slo.generator.late_p99_ms / 1e3
+    click.echo(capacity_text.sentence(found, late_limit_s))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "capacity.json").write_text(json.dumps(capacity_text.as_data(found), indent=2) + "\n")
+    sys.exit(capacity_text.exit_code(found, late_limit_s, within))
 
 
 @main.command()
