@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,8 @@ import click
 
 from loadtests import run as running
 from loadtests.capacity_run import Effort, Route, compare
-from loadtests.gateway_process import Addresses, Fake, gateway_ports, with_copies
+from loadtests.gateway_process import Addresses, Fake, gateway_ports, part_of
+from loadtests.outcome import read_recording
 from loadtests.payloads import shot_at
 from loadtests.report import capacity as capacity_text
 from loadtests.run import LocustFailed, Order
@@ -79,7 +80,8 @@ def run(
     """A scenario, and whether what is promised was kept meanwhile."""
     with _said():
         slo, scenario = read_slo(slo_file), read_scenario(scenario_file)
-        with with_copies(repository, {} if url else scenario.copies) as models, _at(url, admin_url, models, fake_ms) as at:
+        own = part_of(repository, scenario.models, scenario.copies)
+        with _at(url, admin_url, own, fake_ms) as at:
             order = Order(at.public, at.admin, scenario_file, rate, seconds, processes)
             recording = running.record(order)
         text, verdict = running.judged(recording, slo, scenario.slo, out)
@@ -96,6 +98,8 @@ def run(
 @click.option("--picture", default=PHOTO, help="WIDTHxHEIGHT, a file, or `example`.")
 @click.option("--seconds", type=click.FloatRange(1), default=8.0, help="The least that a rate is tried for.")
 @click.option("--callers", type=click.IntRange(1), default=8, help="Who wait for answers, to compare with.")
+@click.option("--first", type=click.FloatRange(0, min_open=True), default=16.0, help="Requests a second to begin with.")
+@click.option("--resolution", type=click.FloatRange(0.01, 1), default=0.04, help="Of the search, as a share.")
 @click.option("--within", type=click.FloatRange(0, 1), help="Exit code 1 if both are further apart, as a share.")
 def capacity(
     *,
@@ -110,13 +114,15 @@ def capacity(
     picture: str,
     seconds: float,
     callers: int,
+    first: float,
+    resolution: float,
     within: float | None,
 ) -> None:
     """The largest rate of one route that is answered as promised, beside what callers who wait get."""
-    with _said(), _at(url, admin_url, repository, fake_ms) as at:
+    with _said(), _at(url, admin_url, part_of(repository, {model}, {}), fake_ms) as at:
         slo = read_slo(slo_file)
         promise = slo.promise(task, model)
-        effort = Effort(step_s=seconds, most_s=4 * seconds, callers=callers)
+        effort = Effort(seconds, 4 * seconds, first, resolution, callers)
         click.echo(f"{task} {model}, {picture}, p99 at most {promise.p99_s * 1e3:.0f} ms, at {at.public}")
         click.echo(capacity_text.HEAD)
         route = Route(at.public, shot_at(task, model, picture))
@@ -137,7 +143,7 @@ def judge(file: Path, slo_file: Path, out: Path | None) -> None:
     """A recording.jsonl of before, by another SLO file."""
     with _said():
         try:
-            recording = running.read_recording(file)
+            recording = read_recording(file)
         except (ValueError, TypeError) as error:
             raise click.UsageError(f"{file} is no recording: {error}") from None
         text, verdict = running.judged(recording, read_slo(slo_file), None, out)
@@ -146,11 +152,13 @@ def judge(file: Path, slo_file: Path, out: Path | None) -> None:
 
 
 @contextmanager
-def _at(url: str, admin_url: str, repository: Path, fake_ms: float | None) -> Iterator[Addresses]:
+def _at(url: str, admin_url: str, own: AbstractContextManager[Path], fake_ms: float | None) -> Iterator[Addresses]:
+    """The gateway that was named, or one on the repository that `own` makes."""
     if url:
         yield Addresses(url.rstrip("/"), admin_url)
         return
-    with gateway_ports(repository, fake=None if fake_ms is None else Fake(fake_ms / 1e3)) as addresses:
+    fake = None if fake_ms is None else Fake(fake_ms / 1e3)
+    with own as repository, gateway_ports(repository, fake=fake) as addresses:
         yield addresses
 
 

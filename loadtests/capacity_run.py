@@ -15,7 +15,6 @@ from loadtests.outcome import Outcome
 from loadtests.payloads import Aim, Shot, drawn
 from loadtests.source import Source
 
-FIRST: Final = 16.0  # requests a second
 LEAST_REQUESTS: Final = 340  # of a step: with fewer, not even none that is bad says enough
 PAUSE_S: Final = 0.5  # between steps, for queues to be empty
 WARM_UP_S: Final = 2.0
@@ -39,11 +38,13 @@ class Comparison:
 class Effort:
     """step_s: the least that a step takes; a step that says nothing sure is repeated, for up to most_s in all.
 
-    within: how far apart what passed and what failed may be in the end, as a share. callers: who wait.
+    first: requests a second, where the search begins. within: how far apart what passed and what failed may be in the
+    end, as a share. callers: who wait.
     """
 
     step_s: float = 8.0
     most_s: float = 32.0
+    first: float = 16.0
     within: float = 0.04
     callers: int = 8
 
@@ -75,7 +76,7 @@ class Route:
 def step_of(route: Route, rate: float, p99_s: float, effort: Effort) -> Step:
     """The rate, for as long as it takes to be sure, or as may be.
 
-    And for so long that a rate that is too high by `within` grows a backlog as long as the p99 may be: shorter, it passes.
+    And so long that a rate that is too high by `within` grows a backlog as long as the p99 may be: shorter, it passes.
     """
     seconds = max(effort.step_s, LEAST_REQUESTS / rate, p99_s / effort.within)
     outcomes = route.open_loop(rate, seconds)
@@ -99,7 +100,7 @@ def compare(route: Route, p99_s: float, effort: Effort, tell: Callable[[Step], N
         return step
 
     before = route.closed_loop(effort.callers, effort.step_s)
-    found = search(measure, FIRST, effort.within)
+    found = search(measure, effort.first, effort.within)
     return Comparison(found, effort.callers, [before, route.closed_loop(effort.callers, effort.step_s)])
 
 

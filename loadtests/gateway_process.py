@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,25 +70,27 @@ def gateway_ports(
 
 
 @contextmanager
-def with_copies(repository: Path, copies: Mapping[str, int]) -> Iterator[Path]:
-    """The repository; or, when versions are wanted that are copies of others, one like it with them.
+def part_of(repository: Path, models: Collection[str], copies: Mapping[str, int]) -> Iterator[Path]:
+    """The repository, with these models alone if any are named, so that it is quickly loaded.
 
-    copies: model -> the number of a version that its lowest one is copied to.
+    copies: model -> the number of a version that there shall be too, a copy of its lowest.
     """
-    if not copies:
+    if not (models or copies) or not repository.is_dir():
         yield repository
         return
     with tempfile.TemporaryDirectory(prefix="repository-") as folder:
-        found = Path(folder) / "models"
-        shutil.copytree(repository, found)
-        for model, number in copies.items():
-            _copy(found, model, number)
-        yield found
+        for graph in repository.iterdir():
+            model = graph.name.partition(".")[0]  # a model's further graphs have its name and a dot before theirs
+            if graph.is_dir() and (not models or model in models):
+                copied = Path(folder) / graph.name
+                shutil.copytree(graph, copied)
+                if model in copies:
+                    _copy(copied, copies[model])
+        yield Path(folder)
 
 
-def _copy(repository: Path, model: str, number: int) -> None:
-    """Of all graphs of the model."""
-    for graph in (repository / model, *repository.glob(f"{model}.*")):
-        lowest = min((one for one in graph.iterdir() if one.name.isdecimal()), key=lambda one: int(one.name))
-        if not (graph / str(number)).exists():
-            shutil.copytree(lowest, graph / str(number))
+def _copy(graph: Path, number: int) -> None:
+    versions = [version for version in graph.iterdir() if version.name.isdecimal()]
+    lowest = min(versions, key=lambda version: int(version.name))
+    if not (graph / str(number)).exists():
+        shutil.copytree(lowest, graph / str(number))

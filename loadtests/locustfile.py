@@ -2,11 +2,11 @@
 
     locust -f loadtests/locustfile.py --host http://127.0.0.1:8080 --scenario loadtests/scenarios/default.toml
 
-A user here is no caller but a source of many: requests are sent when they are due, and nobody waits for answers before
-the next (arrivals.py). Locust's times therefore count from when a request was due. The scenario says how long and how
-much; of --users and --run-time nothing is taken. TIDEGATE_KEY is sent where it is set.
+A user here is no caller but a source of many: requests are sent when they are due, and nobody waits for answers
+before the next (arrivals.py). Locust's times therefore count from when a request was due. The scenario says how long
+and how much; of --users and --run-time nothing is taken. TIDEGATE_KEY is sent where it is set.
 
-With --processes N and --sources N the load is made by N processes; more than about a thousand requests a second need it.
+With --processes N and --sources N the load is made by N processes, which more than some hundred requests a second need.
 """
 
 from __future__ import annotations
@@ -52,22 +52,25 @@ class Plan:
 
 
 class Recorder:
-    """What came of the test, here and at the workers."""
+    """What came of the test, here and at the workers. ended: sources that have their last answer."""
 
     def __init__(self) -> None:
+        self.ended = 0
         self.outcomes: list[Outcome] = []
         self.changes: list[Made] = []
 
-    def packed(self) -> tuple[list[Any], list[Any]]:
+    def packed(self) -> tuple[int, list[Any], list[Any]]:
         """What there is, for the way to the master; it is forgotten here."""
-        packed = list(map(astuple, self.outcomes)), list(map(astuple, self.changes))
+        packed = self.ended, list(map(astuple, self.outcomes)), list(map(astuple, self.changes))
+        self.ended = 0
         self.outcomes.clear()
         self.changes.clear()
         return packed
 
-    def unpack(self, packed: tuple[list[Any], list[Any]]) -> None:
-        self.outcomes += [Outcome(*values) for values in packed[0]]
-        self.changes += [Made(*values) for values in packed[1]]
+    def unpack(self, packed: tuple[int, list[Any], list[Any]]) -> None:
+        self.ended += packed[0]
+        self.outcomes += [Outcome(*values) for values in packed[1]]
+        self.changes += [Made(*values) for values in packed[2]]
 
 
 class Arrivals(User):  # type: ignore[misc]  # locust's types are not followed
@@ -93,6 +96,7 @@ class Arrivals(User):  # type: ignore[misc]  # locust's types are not followed
             source.open_loop(dues, payloads.drawn(plan.aims, seed))
             source.finish()
             changing.join()
+            recorder.ended += 1
         finally:
             source.stop()
             connections.close()
@@ -100,20 +104,21 @@ class Arrivals(User):  # type: ignore[misc]  # locust's types are not followed
 
 
 class Phases(LoadTestShape):  # type: ignore[misc]
-    """As long as the scenario, as many users as there are sources. Answers are waited for after it."""
+    """As many users as there are sources, until each has its last answer."""
 
     def tick(self) -> tuple[int, float] | None:
         environment = self.runner.environment
-        if self.get_run_time() > self._seconds(environment.parsed_options):
-            return None
         sources = environment.parsed_options.sources
+        if environment.tidegate_recorder.ended >= sources or self.get_run_time() > _longest_s(environment):
+            return None
         return sources, sources
 
-    def _seconds(self, given: Any) -> float:
-        try:
-            return scenario_of(given).seconds
-        except FileInvalid:
-            return math.inf  # the test ends by itself, and says why
+
+def _longest_s(environment: Any) -> float:
+    try:
+        return scenario_of(environment.parsed_options).seconds + ANSWER_LIMIT_S
+    except FileInvalid:
+        return math.inf  # the test ends by itself, and says why
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
@@ -128,7 +133,6 @@ def _add_options(parser: Any) -> None:
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def _prepare(environment: Any, **_: Any) -> None:
-    environment.stop_timeout = ANSWER_LIMIT_S
     recorder = environment.tidegate_recorder = Recorder()
     if isinstance(environment.runner, WorkerRunner):
         environment.events.report_to_master.add_listener(lambda data, **_: data.update({CHANNEL: recorder.packed()}))

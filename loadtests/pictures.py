@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import re
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 
 EXAMPLE: Final = "example"
@@ -19,7 +21,17 @@ GRAIN: Final = 14.0  # of a sensor; it is what makes a JPEG of 640 x 427 weigh 1
 
 def photo(width: int, height: int, seed: int = 0) -> bytes:
     """A JPEG of soft areas, edges and grain, of about 4 bits a pixel as photos from cameras have."""
-    chance = np.random.default_rng(seed)
+    shift = np.random.default_rng(seed).integers(0, (height, width))
+    pixels = np.roll(_canvas(width, height), shift, axis=(0, 1))
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY)
+    return file.getvalue()
+
+
+@cache
+def _canvas(width: int, height: int) -> npt.NDArray[np.uint8]:
+    """Drawn once for each size, which takes a while; photos are views of it."""
+    chance = np.random.default_rng(0)
     canvas = np.zeros((height, width, 3), np.float32)
     for size in OCTAVES:
         shape = (height // size + 2, width // size + 2, 3)
@@ -27,9 +39,7 @@ def photo(width: int, height: int, seed: int = 0) -> bytes:
         canvas += np.asarray(blobs.resize((width, height), PIL.Image.Resampling.BICUBIC), np.float32) * size**0.5
     canvas /= sum(size**0.5 for size in OCTAVES)
     canvas += chance.normal(0, GRAIN, (height, width, 1)).astype(np.float32)
-    file = io.BytesIO()
-    PIL.Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=QUALITY)
-    return file.getvalue()
+    return np.clip(canvas, 0, 255).astype(np.uint8)
 
 
 def named(picture: str, count: int) -> list[tuple[bytes, str]]:

@@ -1,30 +1,30 @@
 """What a load test does, as a TOML file says it: phases of a rate, a mix of requests, changes of versions meanwhile.
 
-    title = "..."
-    seed = 1
-    rest = 1.0                         # weight of all that no [[mix]] names; 0 leaves it out
+title = "..."
+seed = 1
+rest = 1.0                         # weight of all that no [[mix]] names; 0 leaves it out
 
-    [[phase]]
-    seconds = 10
-    rate = [5, 20]                     # goes up evenly; one number: stays
+[[phase]]
+seconds = 10
+rate = [5, 20]                     # goes up evenly; one number: stays
 
-    [[mix]]
-    task = "classify"
-    model = "efficientnet-lite0"       # left out: all models of the task share the weight
-    weight = 4
-    picture = "640x427"                # or "example", or a file
+[[mix]]
+task = "classify"
+model = "efficientnet-lite0"       # left out: all models of the task share the weight
+weight = 4
+picture = "640x427"                # or "example", or a file
 
-    [[change]]
-    at_s = 8
-    action = "promote"                 # or "rollback"
-    model = "digits-cnn"
-    version = 2
+[[change]]
+at_s = 8
+action = "promote"                 # or "rollback"
+model = "digits-cnn"
+version = 2
 
-    [copies]                           # in a repository of its own: a version that is a copy of the first
-    digits-cnn = 2
+[copies]                           # in a repository of its own: a version that is a copy of the first
+digits-cnn = 2
 
-    [slo]                              # said otherwise than in the SLO file
-    error_rate = 0.0
+[slo]                              # said otherwise than in the SLO file
+error_rate = 0.0
 """
 
 from __future__ import annotations
@@ -95,6 +95,12 @@ class Scenario(Part):
     @property
     def phases(self) -> tuple[Phase, ...]:
         return tuple(step.phase for step in self.phase)
+
+    @property
+    def models(self) -> frozenset[str]:
+        """All that it asks; none when that depends on what there is."""
+        named = [ask.model for ask in self.mix if ask.model]
+        return frozenset(named if len(named) == len(self.mix) and not self.rest else ())
 
     @property
     def seconds(self) -> float:

@@ -41,7 +41,7 @@ class Row:
 
     @property
     def error_rate(self) -> float:
-        return 1 - self.answered / self.due if self.due else 0.0
+        return (self.due - self.answered) / self.due if self.due else 0.0
 
     @property
     def goodput(self) -> float:

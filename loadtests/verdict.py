@@ -81,7 +81,8 @@ def _of_row(row: Row) -> Iterator[Check]:
 def _of_change(made: Made, rows: Sequence[Row]) -> Iterator[Check]:
     """An order was carried out; and a version that went live has answered."""
     name = f"{made.action} at {made.at_s:.1f} s"
-    yield Check(made.model, name, float(not made.refused), 1, "count", not made.refused, least=True, detail=made.refused)
+    done = not made.refused
+    yield Check(made.model, name, float(done), 1, "count", done, least=True, detail=made.refused)
     if made.version and not made.refused:
         answered = sum(row.answered for row in rows if (row.model, row.version) == (made.model, made.version))
         subject = f"{made.model}/{made.version}"
@@ -93,8 +94,8 @@ def _invalid(rows: Sequence[Row], checks: Sequence[Check], late_p99_s: float, la
         return "nothing was sent."
     if late_p99_s > late_limit_s:
         return (
-            f"the generator sent {late_p99_s * 1e3:.0f} ms late (p99), more than {late_limit_s * 1e3:.0f}: it could not "
-            "keep up. Use another machine, --processes, or a lower rate."
+            f"the generator sent {late_p99_s * 1e3:.0f} ms late (p99), more than {late_limit_s * 1e3:.0f}: it could "
+            "not keep up. Use another machine, --processes, or a lower rate."
         )
     if all(check.passed is None for check in checks):
         return "there were too few requests to judge anything by."

@@ -16,10 +16,8 @@ HEAD: Final = "OFFERED/s  FOR s  REQUESTS  ANSWERED/s   p99 ms  TOO SLOW OR NOT 
 def line(step: Step) -> str:
     share = f"{step.bad:.2%} ({step.range.low:.2%} to {step.range.high:.2%})"
     verdict = ("passes" if step.passed else "fails") + ("" if step.sure else ", not surely")
-    return (
-        f"{step.rate:9.1f}  {step.seconds:5.0f}  {step.requests:8,}  {step.answered_rate:10.1f}  {step.p99_s * 1e3:7.0f}  "
-        f"{share}: {verdict}"
-    )
+    offered = f"{step.rate:9.1f}  {step.seconds:5.0f}  {step.requests:8,}"
+    return f"{offered}  {step.answered_rate:10.1f}  {step.p99_s * 1e3:7.0f}  {share}: {verdict}"
 
 
 def sentence(found: Comparison, late_limit_s: float) -> str:

@@ -30,14 +30,16 @@ def page(recording: Recording, rows: list[Row], verdict: Verdict, slo: Slo, scen
     def version(one: Outcome) -> str:
         return f"{one.model}/{one.version}" if good(one) and one.version else ""
 
+    from_due = "From when a request was due to the end of its answer."
+    late = "Its own fault, and counted in every latency."
     figures = [
-        ("Latency over time", "From when a request was due to the end of its answer.", plots.latency_over_time(bins, limit_s, changes)),
+        ("Latency over time", from_due, plots.latency_over_time(bins, limit_s, changes)),
         ("Latency", "Of all requests that were answered.", plots.latency_histogram(outcomes, limit_s)),
         ("Offered, answered, in time", "Arrivals do not wait for answers.", plots.rates(bins, good, changes)),
         ("Goodput by version", "Answered within their time, by who answered.", plots.stacked(bins, version, changes)),
         ("Errors by code", _errors(recording), plots.stacked(bins, lambda one: one.code) if codes(outcomes) else ""),
-        ("How late the load test sent", "Its own fault, and counted in every latency.", plots.late_over_time(bins, slo.generator.late_p99_ms / 1e3)),
-    ]  # fmt: skip
+        ("How late the load test sent", late, plots.late_over_time(bins, slo.generator.late_p99_ms / 1e3)),
+    ]
     body = [_head(recording, verdict), _table(rows, verdict), _broken(verdict), _changes(recording)]
     body += [f"<section><h2>{escape(title)}</h2><p>{escape(note)}</p>{svg}</section>" for title, note, svg in figures]
     title = escape(f"{recording.title}: {_word(verdict)}")
@@ -58,7 +60,9 @@ def as_data(recording: Recording, rows: list[Row], verdict: Verdict) -> dict[str
         "invalid": verdict.invalid,
         "exit_code": verdict.exit_code,
         "late_p99_s": late_p99_s(recording.outcomes),
-        "rows": [{"name": row.name, **asdict(row), "error_rate": row.error_rate, "goodput": row.goodput} for row in rows],
+        "rows": [
+            {"name": row.name, **asdict(row), "error_rate": row.error_rate, "goodput": row.goodput} for row in rows
+        ],
         "checks": [asdict(check) for check in verdict.checks],
         "errors": dict(codes(recording.outcomes)),
         "changes": [asdict(made) for made in recording.changes],

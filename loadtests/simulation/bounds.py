@@ -30,9 +30,7 @@ class Bounds:
 def costs_of(measured: Measured, accelerator: Accelerator) -> Costs:
     """A photo's, through a gateway with Triton behind it where that was measured."""
     loop_s = measured.photo_on_triton_loop_s or measured.photo.loop_s
-    return Costs(
-        loop_s, measured.photo.decode_s, measured.photo.sent_bytes, accelerator.base_s, accelerator.row_s
-    )
+    return Costs(loop_s, measured.photo.decode_s, measured.photo.sent_bytes, accelerator.base_s, accelerator.row_s)
 
 
 def decoding_cores(kind: Kind) -> int:

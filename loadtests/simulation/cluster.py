@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from loadtests.simulation.balance import BALANCERS
 from loadtests.simulation.lane import Lane
@@ -19,7 +20,10 @@ from loadtests.simulation.loop import Loop, Station
 from loadtests.summary import percentile
 from serving.repository.config import BatchRules
 
-BEFORE = 0.7  # of a gateway's work on a request, the part before its run: reading, routing
+BEFORE: Final = 0.7  # of a gateway's work on a request, the part before its run: reading, routing
+
+
+EIGHT: Final = BatchRules(max_batch_size=8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class Design:
     gateways: int = 1  # of a host
     cores: int = 1  # of a host
     bytes_s: float = math.inf  # of a host
-    rules: BatchRules = BatchRules(max_batch_size=8)
+    rules: BatchRules = EIGHT
     balancer: str = "two choices"
 
 

@@ -11,7 +11,9 @@ from loadtests.simulation.loop import Loop, Then
 from serving.batching.policy import decide
 from serving.repository.config import BatchRules
 
-LOOKED_AT: Final = 4  # batches: the policy sees no more of the queue than it could take, or each cut would walk all of it
+LOOKED_AT: Final = (
+    4  # batches: the policy sees no more of the queue than it could take, or each cut would walk all of it
+)
 
 
 @dataclass(slots=True)

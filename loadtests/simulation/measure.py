@@ -77,7 +77,7 @@ def gateway_cpu_s(url: str, shots: Sequence[Shot]) -> float:
     before = process.cpu_times()
     answered = route.closed_loop(CALLERS, SECONDS) * SECONDS
     after = process.cpu_times()
-    return (after.user + after.system - before.user - before.system) / answered
+    return float(after.user + after.system - before.user - before.system) / answered
 
 
 def _decode_s(version: Version, shots: Sequence[Shot]) -> float:
@@ -180,5 +180,7 @@ def _member(number: int, models: Sequence[str]) -> Member:
 
 def _document(models: Sequence[str]) -> Document:
     """As it is after some changes of each model."""
-    record = Record(time=datetime.now(UTC).isoformat(), action="promote", to=2, who="somebody", why="a reason of a line")
+    record = Record(
+        time=datetime.now(UTC).isoformat(), action="promote", to=2, who="somebody", why="a reason of a line"
+    )
     return Document(models={name: Pointers(stable=2, stack=(1,), history=(record,) * 5) for name in models})

@@ -1,6 +1,6 @@
 """docs/scaling.md: between its marks stand tables that are written here, from figures; the rest is written by people.
 
-    <!-- begin NAME --> ... <!-- end NAME -->
+<!-- begin NAME --> ... <!-- end NAME -->
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from loadtests.simulation.bounds import bounds, costs_of, one_process
+from loadtests.simulation.bounds import Bounds, bounds, costs_of, one_process
 from loadtests.simulation.figures import FAST, HEAVY, Accelerator, Kind, Measured
 from loadtests.simulation.study import BUSY, Balanced, Scale, Shared
 from serving.redis.link import EXCHANGE_S
@@ -82,15 +82,17 @@ def host_table(measured: Measured, kind: Kind) -> str:
     limits = {accelerator.name: bounds(measured, accelerator, kind) for accelerator in (FAST, HEAVY)}
     head = ("part", *(f"requests/s: {name}" for name in limits))
     parts = next(iter(limits.values())).parts
-    rows = [
-        (part, *(f"**{found.parts[part]:,.0f}**" if found.first == part else f"{found.parts[part]:,.0f}" for found in limits.values()))
-        for part in parts
-    ]  # fmt: skip
-    return _table(head, rows)
+
+    def cell(found: Bounds, part: str) -> str:
+        shown = f"{found.parts[part]:,.0f}"
+        return f"**{shown}**" if found.first == part else shown
+
+    return _table(head, [(part, *(cell(found, part) for found in limits.values())) for part in parts])
 
 
 def scale_table(scales: Sequence[Scale]) -> str:
-    head = ("model", "GPUs", "hosts", f"requests/s, {BUSY:.0%} of the first bound", "p50 ms", "p99 ms", "busy: event loops", "GPUs")  # fmt: skip
+    rate = f"requests/s, {BUSY:.0%} of the first bound"
+    head = ("model", "GPUs", "hosts", rate, "p50 ms", "p99 ms", "busy: event loops", "GPUs", "rows a run")
     rows = [
         (
             one.accelerator.name,
@@ -101,6 +103,7 @@ def scale_table(scales: Sequence[Scale]) -> str:
             f"{one.result.percentile_s(0.99) * 1e3:.1f}",
             f"{one.result.busy['event loop']:.0%}",
             f"{one.result.busy['GPU']:.0%}",
+            f"{one.result.batch_rows:.1f}",
         )
         for one in scales
     ]
@@ -122,7 +125,8 @@ def balancers_table(balanced: Sequence[Balanced]) -> str:
 
 
 def redis_table(shared: Sequence[Shared]) -> str:
-    head = ("gateways", "Redis busy", "slowest beat in 100, ms", "MB/s it sends", "of each gateway's event loop", "a promotion, s", "")  # fmt: skip
+    beat, loop = "slowest beat in 100, ms", "of each gateway's event loop"
+    head = ("gateways", "Redis busy", beat, "MB/s it sends", loop, "a promotion, s", "")
     rows = [
         (
             f"{one.gateways:,}",
@@ -149,14 +153,18 @@ def first_list(measured: Measured, kind: Kind, shared: Sequence[Shared]) -> str:
         f"{_sentence(FAST, fast.first, fast.rate / fast.parts['GPUs'])} All that they can do would take {cores:,.0f} "
         f"cores a host, and {fast.parts['GPUs'] * costs.sent_bytes * 8 / 1e9:,.0f} Gbit/s of photos.",
         _sentence(HEAVY, heavy.first, heavy.rate / heavy.parts["GPUs"]),
-        f"One Redis holds {held:,} gateways" + (f" and not {broke:,}" if broke else "") + f": a gateway waits {EXCHANGE_S} s "
+        f"One Redis holds {held:,} gateways"
+        + (f" and not {broke:,}" if broke else "")
+        + f": a gateway waits {EXCHANGE_S} s "
         "for an answer, and what all gateways read about all others grows with the square of their number.",
     ]
     return "\n".join(f"{i}. {line}" for i, line in enumerate(lines, start=1))
 
 
 def validation_table(measured: Measured) -> str:
-    head = ("load", "requests/s", "p50 ms, measured", "simulated", "p99 ms, measured", "simulated", "within 1 s, measured", "simulated", "generator late, ms")  # fmt: skip
+    measured_ones = ("p50 ms, measured", "p99 ms, measured", "within 1 s, measured")
+    pairs = [name for one in measured_ones for name in (one, "simulated")]
+    head = ("load", "requests/s", *pairs, "generator late, ms")
     rows = [
         (
             f"{one.share:.0%}",

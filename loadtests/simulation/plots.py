@@ -33,6 +33,7 @@ def _host(file: Path, measured: Measured, kind: Kind) -> None:
         axes.barh(places, list(parts.values()), height=0.38, label=accelerator.name)
         axes.set_yticks([place - 0.2 for place in places], list(parts))
     axes.set_xscale("log")
+    axes.set_xlim(left=100)
     axes.legend(fontsize=8)
     _save(figure, file)
 

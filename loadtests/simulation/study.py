@@ -9,7 +9,7 @@ from typing import Final
 
 from loadtests.simulation.balance import BALANCERS
 from loadtests.simulation.bounds import bounds, costs_of, design_of
-from loadtests.simulation.cluster import Cluster, Result
+from loadtests.simulation.cluster import Cluster, Design, Result
 from loadtests.simulation.figures import FAST, HEAVY, Accelerator, Kind, Measured
 from loadtests.simulation.shared_state import Gateways, Loads
 from serving.redis.link import EXCHANGE_S
@@ -18,7 +18,7 @@ GPUS: Final = (1, 8, 64, 256, 1000)
 BUSY: Final = 0.8  # of what gives way first
 BALANCED: Final = 256  # GPUs
 BALANCED_AT: Final = (0.7, 0.9, 0.97)
-GATEWAYS: Final = (2, 16, 64, 128, 256, 512, 1024, 2000)
+GATEWAYS: Final = (2, 16, 64, 128, 256, 512, 768, 1024, 2000)
 REQUESTS: Final = 40_000
 EACH: Final = 60  # requests a GPU at least, of which the first third is warm-up
 BEATS_S: Final = 10.0
@@ -75,7 +75,7 @@ def scales(measured: Measured, kind: Kind) -> Iterator[Scale]:
         for gpus in GPUS:
             design = design_of(gpus, accelerator, kind)
             rate = BUSY * limit.rate * gpus / kind.gpus
-            result = _simulated(measured, accelerator, kind, gpus, rate, "two choices")
+            result = _simulated(measured, accelerator, design, rate)
             yield Scale(accelerator, gpus, design.hosts, rate, limit.first, result)
 
 
@@ -86,7 +86,7 @@ def balancers(measured: Measured, kind: Kind) -> Iterator[Balanced]:
         for share in BALANCED_AT:
             for balancer in BALANCERS:
                 rate = share * limit.rate * BALANCED / some.gpus
-                result = _simulated(measured, HEAVY, some, BALANCED, rate, balancer)
+                result = _simulated(measured, HEAVY, design_of(BALANCED, HEAVY, some, balancer), rate)
                 yield Balanced(balancer, some.gpus, share, result)
 
 
@@ -115,9 +115,6 @@ def _tries(count: int) -> int:
     return PROMOTIONS if count <= 128 else 3
 
 
-def _simulated(
-    measured: Measured, accelerator: Accelerator, kind: Kind, gpus: int, rate: float, balancer: str
-) -> Result:
-    requests = max(REQUESTS, gpus * EACH)
-    cluster = Cluster(design_of(gpus, accelerator, kind, balancer), costs_of(measured, accelerator))
-    return cluster.run(rate, requests, requests // 2)
+def _simulated(measured: Measured, accelerator: Accelerator, design: Design, rate: float) -> Result:
+    requests = max(REQUESTS, design.hosts * design.gpus * EACH)
+    return Cluster(design, costs_of(measured, accelerator)).run(rate, requests, requests // 2)

@@ -15,7 +15,6 @@ from loadtests.simulation.cluster import Cluster, Costs, Design
 from loadtests.simulation.figures import Level
 from loadtests.simulation.measure import cpu_s, gateway_cpu_s
 from loadtests.summary import late_p99_s, percentile
-from serving.repository.config import BatchRules
 from serving.repository.layout import SINGLE_GRAPH, scan
 from serving.task import Request
 
@@ -42,18 +41,18 @@ def levels(repository: Path) -> Iterator[Level]:
     with gateway_ports(repository, fake=ENGINE) as at:
         loop_s = max(0.0, gateway_cpu_s(at.public, shots) - decode_s)
         costs = Costs(loop_s, decode_s, 0.0, ENGINE.base_s, ENGINE.row_s)
+        simulated = Design(gpus=config.instances, cores=2, rules=config.rules), costs
         route = Asked(at.public, shots)
         for share in SHARES:
-            yield _level(route, share, share * full, costs, config.rules, config.instances)
+            yield _level(route, share, share * full, simulated)
             time.sleep(PAUSE_S)
 
 
-def _level(route: Asked, share: float, rate: float, costs: Costs, rules: BatchRules, slots: int) -> Level:
+def _level(route: Asked, share: float, rate: float, simulated: tuple[Design, Costs]) -> Level:
     outcomes = route.open_loop(rate, SECONDS)
     # The generator's own lateness is no part of the server's time.
     latencies = sorted(one.latency_s - one.late_s for one in outcomes if one.answered)
-    design = Design(gpus=slots, cores=2, rules=rules)
-    result = Cluster(design, costs).run(rate, SIMULATED, SIMULATED // 20)
+    result = Cluster(*simulated).run(rate, SIMULATED, SIMULATED // 20)
     return Level(
         share=share,
         rate=rate,
