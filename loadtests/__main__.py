@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import httpx
 
 from loadtests import run as running
 from loadtests.capacity_run import Effort, Route, compare
+from loadtests.connection import ready_models
 from loadtests.gateway_process import Addresses, Fake, gateway_ports, part_of
 from loadtests.outcome import read_recording
-from loadtests.payloads import shot_at
+from loadtests.payloads import TASKS, shot_at
 from loadtests.report import capacity as capacity_text
 from loadtests.run import LocustFailed, Order
 from loadtests.scenario import PHOTO, read_scenario
 from loadtests.server_process import ServerFailed
-from loadtests.slo import read_slo
+from loadtests.slo import Told, read_slo
 from loadtests.toml_file import FileInvalid
 from loadtests.verdict import INVALID
 
@@ -93,7 +95,7 @@ def run(
 
 @main.command()
 @at_a_gateway
-@click.option("--task", default="classify")
+@click.option("--task", type=click.Choice(list(TASKS)), default="classify")
 @click.option("--model", default="efficientnet-lite0")
 @click.option("--picture", default=PHOTO, help="WIDTHxHEIGHT, a file, or `example`.")
 @click.option("--seconds", type=click.FloatRange(1), default=8.0, help="The least that a rate is tried for.")
@@ -123,6 +125,8 @@ def capacity(
         slo = read_slo(slo_file)
         promise = slo.promise(task, model)
         effort = Effort(seconds, 4 * seconds, first, resolution, callers)
+        if model not in ready_models(at.public).get(task, ()):
+            raise SaysNothing(f"{model} is not ready to {task} at {at.public}.")
         click.echo(f"{task} {model}, {picture}, p99 at most {promise.p99_s * 1e3:.0f} ms, at {at.public}")
         click.echo(capacity_text.HEAD)
         route = Route(at.public, shot_at(task, model, picture))
@@ -146,7 +150,8 @@ def judge(file: Path, slo_file: Path, out: Path | None) -> None:
             recording = read_recording(file)
         except (ValueError, TypeError) as error:
             raise click.UsageError(f"{file} is no recording: {error}") from None
-        text, verdict = running.judged(recording, read_slo(slo_file), None, out)
+        told = Told.model_validate(recording.about["slo"]) if recording.about.get("slo") else None
+        text, verdict = running.judged(recording, read_slo(slo_file), told, out)
     click.echo(text)
     sys.exit(verdict.exit_code)
 
@@ -169,7 +174,7 @@ def _said() -> Iterator[None]:
         yield
     except FileInvalid as error:
         raise click.UsageError(str(error)) from None
-    except (ServerFailed, LocustFailed) as error:
+    except (ServerFailed, LocustFailed, httpx.HTTPError) as error:
         raise SaysNothing(str(error)) from None
 
 

@@ -37,6 +37,7 @@ from serving.client import AdminClient, Refused, Unreachable
 
 log = logging.getLogger(__name__)
 DEFAULT: Final = Path(__file__).with_name("scenarios") / "default.toml"
+SPARE_S: Final = 15.0  # for workers to start, and to tell of their last answers
 CHANNEL: Final = "tidegate"  # of what workers report
 
 
@@ -116,7 +117,7 @@ class Phases(LoadTestShape):  # type: ignore[misc]
 
 def _longest_s(environment: Any) -> float:
     try:
-        return scenario_of(environment.parsed_options).seconds + ANSWER_LIMIT_S
+        return scenario_of(environment.parsed_options).seconds + ANSWER_LIMIT_S + SPARE_S
     except FileInvalid:
         return math.inf  # the test ends by itself, and says why
 
@@ -166,7 +167,12 @@ def _write(environment: Any, **_: Any) -> None:
     if given.recording and recorder.outcomes:
         scenario = scenario_of(given)
         recording = Recording(
-            environment.host, scenario.title, scenario.seconds, ordered(recorder.outcomes), recorder.changes
+            url=environment.host,
+            title=scenario.title,
+            seconds=scenario.seconds,
+            outcomes=ordered(recorder.outcomes),
+            changes=recorder.changes,
+            about={"slo": scenario.slo.model_dump(exclude_none=True) if scenario.slo else None},
         )
         write_recording(Path(given.recording), recording)
 

@@ -3,7 +3,8 @@
     balancer -> the host's network card -> a gateway's event loop -> its cores decode -> the model's queue and runs
              -> the event loop again, the answer
 
-The batches are cut by the gateway's own policy (serving/batching/policy.py). What each step costs is given.
+Who may wait and which rows run together is decided by the gateway's own code (serving/engine.py,
+serving/batching/policy.py). What each step costs is given.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from typing import Final
 
 from loadtests.simulation.loop import Loop, Then
 from serving.batching.policy import decide
+from serving.engine import ANY_TIME, check_admission
+from serving.errors import QueueFull
 from serving.repository.config import BatchRules
 
 LOOKED_AT: Final = (
@@ -45,7 +47,9 @@ class Lane:
 
     def offer(self, then: Then) -> bool:
         """False: the queue is full. Else `then` is called when the row's run has ended."""
-        if len(self._waiting) >= self._rules.max_queue_rows:
+        try:
+            check_admission("model", 1, len(self._waiting), self._rules, ANY_TIME)
+        except QueueFull:
             return False
         self._waiting.append(Entry(self._loop.now_s, then))
         self._pump()
