@@ -9,8 +9,13 @@ ADMIN_PORT ?= 8081
 # At the default port none is asked for, so that a taken 8090 is no error; elsewhere it follows PORT.
 GRPC_PORT ?= $(if $(filter 8080,$(PORT)),,$(if $(filter 0,$(PORT)),0,$(shell echo $$(($(PORT) + 10)))))
 LOADTEST_URL ?=
-USERS ?= 8
-SECONDS ?= 20
+LOADTEST_ADMIN_URL ?=
+SCENARIO ?= loadtests/scenarios/default.toml
+SLO ?= loadtests/slo.toml
+RATE ?=
+SECONDS ?=
+CAPACITY ?=
+SCALING ?=
 BENCH ?=
 TEST_PROCESSES ?= 2
 REPOSITORY ?= model_repository
@@ -26,7 +31,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # What decides an install: when one of these changes, the next target installs again.
 PINS := pyproject.toml constraints.txt
 
-.PHONY: help serve test test-promises lint format bench loadtest models zoo models-page pins triton triton-install data secrets pin-images stack clean
+.PHONY: help serve test test-promises lint format bench loadtest capacity scaling models zoo models-page pins triton triton-install data secrets pin-images stack clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,8 +73,16 @@ format: .venv/.dev ## put the code into its form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-loadtest: .venv/.dev ## users made from the tasks' examples; LOADTEST_URL=... for a gateway that runs already
-	@$(BIN)/python -m loadtests --url "$(LOADTEST_URL)" --users $(USERS) --seconds $(SECONDS)
+loadtest: .venv/.dev ## SCENARIO at RATE for SECONDS, judged by SLO, and how much the photo route can do; LOADTEST_URL=... of one that runs
+	@$(BIN)/python -m loadtests run --scenario "$(SCENARIO)" --slo "$(SLO)" --out build/loadtest \
+	  --url "$(LOADTEST_URL)" --admin-url "$(LOADTEST_ADMIN_URL)" $(if $(RATE),--rate $(RATE)) $(if $(SECONDS),--seconds $(SECONDS))
+	@$(if $(LOADTEST_URL),,$(BIN)/python -m loadtests capacity --slo "$(SLO)" --out build/loadtest)
+
+capacity: .venv/.dev ## the largest rate that SLO allows, beside callers who wait; five minutes; CAPACITY="--help" for options
+	@$(BIN)/python -m loadtests capacity --slo "$(SLO)" --out build/loadtest --within 0.1 --url "$(LOADTEST_URL)" $(CAPACITY)
+
+scaling: .venv/.dev ## measure this machine, simulate many, write the tables of docs/scaling.md; eight minutes; SCALING="--no-measure"
+	@$(BIN)/python -m loadtests.simulation $(SCALING)
 
 bench: .venv/.dev ## tidegate beside a plain server, Triton and FAISS, seven minutes; BENCH="--help" for options
 	@$(BIN)/python -m loadtests.bench $(BENCH)

@@ -1,122 +1,200 @@
-"""Locust users made from the tasks themselves: they post the tasks' own examples to every model that does them.
+"""Load of a scenario on a running gateway, in locust: its web page, its CSV files, its headless mode, its workers.
 
-    locust -f loadtests/locustfile.py --host http://127.0.0.1:8080
+    locust -f loadtests/locustfile.py --host http://127.0.0.1:8080 --scenario loadtests/scenarios/default.toml
 
-A verb with no model on that server is left out. TIDEGATE_LOADTEST_IMAGE=photo.jpg is sent in place of example pictures.
+A user here is no caller but a source of many: requests are sent when they are due, and nobody waits for answers
+before the next (arrivals.py). Locust's times therefore count from when a request was due. The scenario says how long
+and how much; of --users and --run-time nothing is taken. TIDEGATE_KEY is sent where it is set.
+
+With --processes N and --sources N the load is made by N processes, which more than some hundred requests a second need.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import logging
-import mimetypes
-import os
-import random
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import math
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any, ClassVar
-from urllib.parse import urlencode
+from typing import Any, Final
 
+import gevent
 import httpx
-from locust import FastHttpUser, events, task
+from locust import LoadTestShape, User, events, task
+from locust.exception import StopUser
+from locust.runners import MasterRunner, WorkerRunner
 
-from serving import plugins
-from serving.task import FOLDER, Example, Task
+from loadtests import payloads
+from loadtests.arrivals import due_times
+from loadtests.changes import make_changes
+from loadtests.connection import ANSWER_LIMIT_S, Connections, documented, ready_models
+from loadtests.outcome import Made, Outcome, Recording, ordered, write_recording
+from loadtests.payloads import NothingToAsk
+from loadtests.scenario import Scenario, read_scenario
+from loadtests.source import Source
+from loadtests.toml_file import FileInvalid
+from serving.client import AdminClient, Refused, Unreachable
 
 log = logging.getLogger(__name__)
-# Imported before the test's time begins to run.
-TASKS: dict[str, type[Task[Any]]] = {name: plugins.find(FOLDER, name, "PLUGIN") for name in plugins.names(FOLDER)}
+DEFAULT: Final = Path(__file__).with_name("scenarios") / "default.toml"
+SPARE_S: Final = 15.0  # for workers to start, and to tell of their last answers
+CHANNEL: Final = "tidegate"  # of what workers report
 
 
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """A request that is sent over and over, and the model that is to answer it."""
+class Plan:
+    """What this process is about to do, and what it has seen."""
 
-    model: str
-    path: str
-    body: bytes
-    content_type: str
-    parameters: Mapping[str, Any]
-
-    @property
-    def url(self) -> str:
-        return f"{self.path}?{urlencode({'model': self.model, **self.parameters})}"
+    def __init__(self, host: str, scenario: Scenario, admin_url: str) -> None:
+        self.host = host
+        self.scenario = scenario
+        self.aims = payloads.aims(scenario, ready_models(host), documented(host))
+        self.admin = AdminClient(admin_url) if scenario.change else None
+        self.numbers = itertools.count()  # of the sources in this process
 
 
-class Caller(FastHttpUser):  # type: ignore[misc]  # locust's types are not followed
-    """Sends one shot after another, whichever comes by chance, and waits for each answer."""
+class Recorder:
+    """What came of the test, here and at the workers. ended: sources that have their last answer."""
 
-    shots: ClassVar[list[Shot]] = []
+    def __init__(self) -> None:
+        self.ended = 0
+        self.outcomes: list[Outcome] = []
+        self.changes: list[Made] = []
+
+    def packed(self) -> tuple[int, list[Any], list[Any]]:
+        """What there is, for the way to the master; it is forgotten here."""
+        packed = self.ended, list(map(astuple, self.outcomes)), list(map(astuple, self.changes))
+        self.ended = 0
+        self.outcomes.clear()
+        self.changes.clear()
+        return packed
+
+    def unpack(self, packed: tuple[int, list[Any], list[Any]]) -> None:
+        self.ended += packed[0]
+        self.outcomes += [Outcome(*values) for values in packed[1]]
+        self.changes += [Made(*values) for values in packed[2]]
+
+
+class Arrivals(User):  # type: ignore[misc]  # locust's types are not followed
+    """A source of requests: with others, of a share."""
 
     @task  # type: ignore[untyped-decorator]
-    def ask(self) -> None:
-        """A failure unless the answer is 200 and names the model and a version of it."""
-        shot = random.choice(self.shots)
-        post = self.client.post(
-            shot.url,
-            data=shot.body,
-            headers={"content-type": shot.content_type},
-            name=f"{shot.path} {shot.model}",
-            catch_response=True,
-        )
-        with post as answer:
-            if answer.status_code != 200:
-                answer.failure(f"{answer.status_code} {(answer.text or str(answer.error))[:300]}")
-            elif answer.headers.get("tidegate-model") != shot.model or not answer.headers.get("tidegate-version"):
-                answer.failure("The answer does not say which version of the model gave it.")
+    def send(self) -> None:
+        """The whole scenario, once. Locust's users would begin again; this one has said all it has to say."""
+        environment = self.environment
+        plan, recorder = environment.tidegate_plan, environment.tidegate_recorder
+        worker = environment.runner.worker_index if isinstance(environment.runner, WorkerRunner) else 0
+        seed = plan.scenario.seed + 1000 * worker + next(plan.numbers)
+        connections = Connections(plan.host)
+        source = Source(connections.ask, lambda outcome: _tell(environment, outcome))
+        changing = gevent.spawn(lambda: None)
+        if plan.admin and seed == plan.scenario.seed:
+            changes = plan.scenario.change
+            changing = gevent.spawn(
+                make_changes, changes, plan.admin, source.clock, source.begun_s, recorder.changes.append
+            )
+        dues = due_times(plan.scenario.phases, seed, 1 / environment.parsed_options.sources)
+        try:
+            source.open_loop(dues, payloads.drawn(plan.aims, seed))
+            source.finish()
+            changing.join()
+            recorder.ended += 1
+        finally:
+            source.stop()
+            connections.close()
+        raise StopUser
+
+
+class Phases(LoadTestShape):  # type: ignore[misc]
+    """As many users as there are sources, until each has its last answer."""
+
+    def tick(self) -> tuple[int, float] | None:
+        environment = self.runner.environment
+        sources = environment.parsed_options.sources
+        if environment.tidegate_recorder.ended >= sources or self.get_run_time() > _longest_s(environment):
+            return None
+        return sources, sources
+
+
+def _longest_s(environment: Any) -> float:
+    try:
+        return scenario_of(environment.parsed_options).seconds + ANSWER_LIMIT_S + SPARE_S
+    except FileInvalid:
+        return math.inf  # the test ends by itself, and says why
+
+
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
+def _add_options(parser: Any) -> None:
+    parser.add_argument("--scenario", default=str(DEFAULT), env_var="TIDEGATE_LOADTEST_SCENARIO", help="TOML file.")
+    parser.add_argument("--rate", type=float, default=0.0, help="Requests a second, in place of the scenario's.")
+    parser.add_argument("--seconds", type=float, default=0.0, help="Length, in place of the scenario's.")
+    parser.add_argument("--sources", type=int, default=1, help="Users that share the load; one a process.")
+    parser.add_argument("--admin-url", default="", help="Admin port, for scenarios that change versions.")
+    parser.add_argument("--recording", default="", help="File for all that came of it.")
+
+
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def _prepare(environment: Any, **_: Any) -> None:
+    recorder = environment.tidegate_recorder = Recorder()
+    if isinstance(environment.runner, WorkerRunner):
+        environment.events.report_to_master.add_listener(lambda data, **_: data.update({CHANNEL: recorder.packed()}))
+    elif isinstance(environment.runner, MasterRunner):
+        environment.events.worker_report.add_listener(lambda data, **_: recorder.unpack(data[CHANNEL]))
 
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def _take_aim(environment: Any, **_: Any) -> None:
     """Looks what the server has. With nothing to ask the test ends at once, as a failure."""
+    environment.tidegate_recorder.packed()  # what is left of a test before, on locust's web page
     try:
-        Caller.shots = list(_shots(_ready_models(environment.host), environment.host))
-        reason = "No model there is ready to do a task."
+        scenario = scenario_of(environment.parsed_options)
+        environment.tidegate_plan = Plan(environment.host, scenario, environment.parsed_options.admin_url)
+    except (FileInvalid, NothingToAsk) as error:
+        _give_up(environment, str(error))
+    except (Refused, Unreachable) as error:
+        _give_up(environment, f"The scenario changes versions, for which it needs --admin-url: {error}")
     except (httpx.HTTPError, OSError) as error:
-        reason = f"{environment.host} cannot be asked: {error}"
-    if not Caller.shots:
-        log.error(reason)
-        environment.process_exit_code = 1
-        environment.runner.quit()
+        _give_up(environment, f"{environment.host} cannot be asked: {error}")
 
 
 @events.quitting.add_listener  # type: ignore[untyped-decorator]
-def _judge(environment: Any, **_: Any) -> None:
+def _write(environment: Any, **_: Any) -> None:
     """Locust fails a test in which a request failed by itself, but not one in which nothing was answered."""
+    if isinstance(environment.runner, WorkerRunner):
+        return
     if environment.stats.total.num_requests == 0:
         environment.process_exit_code = 1
+    given, recorder = environment.parsed_options, environment.tidegate_recorder
+    if given.recording and recorder.outcomes:
+        scenario = scenario_of(given)
+        recording = Recording(
+            url=environment.host,
+            title=scenario.title,
+            seconds=scenario.seconds,
+            outcomes=ordered(recorder.outcomes),
+            changes=recorder.changes,
+            about={"slo": scenario.slo.model_dump(exclude_none=True) if scenario.slo else None},
+        )
+        write_recording(Path(given.recording), recording)
 
 
-def _ready_models(host: str) -> Mapping[str, list[str]]:
-    """Task -> the names of its models that are ready."""
-    response = httpx.get(f"{host.rstrip('/')}/v1/models").raise_for_status()
-    found: dict[str, list[str]] = {}
-    for model in response.json()["models"]:
-        if not model["ready"]:
-            log.warning("%s is not ready and left out.", model["name"])
-        elif model["task"] is not None:
-            found.setdefault(model["task"], []).append(model["name"])
-    return found
+def scenario_of(given: Any) -> Scenario:
+    """As locust's options have it, which its web page may change. FileInvalid."""
+    return read_scenario(Path(given.scenario)).at(given.rate or None, given.seconds or None)
 
 
-def _shots(models: Mapping[str, list[str]], host: str) -> Iterator[Shot]:
-    picture = os.environ.get("TIDEGATE_LOADTEST_IMAGE")
-    for name, plugin in TASKS.items():
-        if plugin.path is not None:
-            for model in models.get(name, []):
-                yield Shot(model, plugin.path, _documented(host, plugin.path), "application/json", {})
-            continue
-        example = plugin.example()
-        if picture and example.kind == "image":
-            media_type = mimetypes.guess_type(picture)[0] or "application/octet-stream"
-            example = Example(Path(picture).read_bytes(), media_type, example.parameters, example.reply)
-        for model in models.get(name, []):
-            yield Shot(model, f"/v1/{plugin.verb}", example.payload, example.content_type, example.parameters)
+def _tell(environment: Any, outcome: Outcome) -> None:
+    environment.tidegate_recorder.outcomes.append(outcome)
+    environment.events.request.fire(
+        request_type="POST",
+        name=f"{outcome.task} {outcome.model}",
+        response_time=outcome.latency_s * 1000,
+        response_length=0,
+        exception=RuntimeError(outcome.code) if outcome.code else None,
+        context={},
+    )
 
 
-def _documented(host: str, path: str) -> bytes:
-    """The example of a route that was written for its task, as the server's own documentation has it."""
-    document = httpx.get(f"{host.rstrip('/')}/openapi.json").raise_for_status().json()
-    content = document["paths"][path]["post"]["requestBody"]["content"]
-    return json.dumps(content["application/json"]["example"]).encode()
+def _give_up(environment: Any, reason: str) -> None:
+    log.error(reason)
+    environment.process_exit_code = 1
+    environment.runner.quit()

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-START_LIMIT_S: Final = 60.0
+START_LIMIT_S: Final = 240.0  # models are warmed up, and other work may go on
 STOP_LIMIT_S: Final = 30.0
 POLL_S: Final = 0.02
 TAIL_LINES: Final = 20
@@ -30,6 +30,15 @@ def server(
 
     ServerFailed if the line does not come within START_LIMIT_S or the process ends before the block does.
     """
+    with matched_server(command, start_line, environment) as found:
+        yield found[1]
+
+
+@contextmanager
+def matched_server(
+    command: Sequence[str], start_line: re.Pattern[str], environment: Mapping[str, str] | None = None
+) -> Iterator[re.Match[str]]:
+    """As server(), with all that `start_line` found."""
     with tempfile.TemporaryDirectory(prefix="server-") as folder:
         log = Path(folder) / "log"
         # Into a file and not a pipe: nobody would read on, and a full pipe stops whoever writes into it.
@@ -43,12 +52,12 @@ def server(
             _stop(process)
 
 
-def _started(process: subprocess.Popen[bytes], log: Path, start_line: re.Pattern[str]) -> str:
+def _started(process: subprocess.Popen[bytes], log: Path, start_line: re.Pattern[str]) -> re.Match[str]:
     limit_s = time.monotonic() + START_LIMIT_S
     while time.monotonic() < limit_s:
         ended = process.poll() is not None  # asked before the log is read, so that its last line is seen
         if found := start_line.search(log.read_text(errors="replace")):
-            return found[1]
+            return found
         if ended:
             break
         time.sleep(POLL_S)
