@@ -141,7 +141,7 @@ def test_a_job_of_a_gateway_that_died_is_anothers_within_two_leases(tmp_path, re
         for _ in range(3):
             dying = gateways.start()
             with httpx.Client(base_url=dying.url, timeout=10) as client:
-                ident = client.post(IMAGES_PATH, json=order(steps=1000, n=5), headers=ASYNC).json()["id"]
+                ident = client.post(IMAGES_PATH, json=order(steps=1000, n=10), headers=ASYNC).json()["id"]
                 wait_for_step(client, ident)
                 heir = gateways.start()
                 dying.kill()
