@@ -100,7 +100,7 @@ def test_what_was_acknowledged_comes_to_one_end_whenever_gateways_die(tmp_path, 
             gateway = gateways.start()
             caller = Caller(gateway.url, book, chance)
             caller.start()
-            time.sleep(chance.uniform(0.05, 1.2))
+            time.sleep(chance.uniform(0.05, 0.9))
             assert gateway.alive
             gateway.kill()
             caller.join(30)
