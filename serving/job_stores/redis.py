@@ -35,11 +35,11 @@ from serving.job_store import (
     no_job,
 )
 from serving.redis.link import RedisLink
-from serving.redis.transaction import commit, insist
+from serving.redis.transaction import insist
 from serving.redis.wire import RedisAway, Wire
 from serving.redis_jobs import changes, layout
 from serving.redis_jobs.durability import Durability
-from serving.redis_jobs.layout import STREAM, Stored
+from serving.redis_jobs.layout import STREAM, Stored, Waiting
 
 T = TypeVar("T")
 PATIENCE: Final = 10.0  # of a link: orders and results may be large, and a disk is waited for
@@ -78,17 +78,15 @@ class RedisJobs(JobStore):
             if not there:
                 return Taken()
             found = await layout.waiting(wire, self._lease_ms)
-            set_aside = [await self._set_aside(wire, one.entry) for one in found if one.attempts >= TRIES]
+            set_aside = [await self._set_aside(wire, one) for one in found if one.attempts >= TRIES]
             able = [one for one in found if one.attempts < TRIES]
             # As many new ones as there is room for: how many there are is known when they are claimed.
             places = chosen([*(one.attempts for one in able), *(room * [0])], room, idle=idle)
             again = [able[place] for place in places if place < len(able)]
-            claims = [
-                (one.entry, await layout.take(wire, one.entry, self._lease_ms), one.attempts + 1) for one in again
-            ]
+            claims = [(one.entry, await layout.take(wire, one.entry, self._lease_ms)) for one in again]
             if fresh := len(places) - len(again):
-                claims += [(entry, ident, 1) for entry, ident in await layout.take_new(wire, fresh)]
-            begun = [await _begin(wire, *one) for one in claims if one[1]]
+                claims += await layout.take_new(wire, fresh)
+            begun = [await _begin(wire, entry, ident) for entry, ident in claims if ident]
             return Taken([one for one in begun if one is not None], [ident for ident in set_aside if ident])
 
         return await _exchange(self._workers, work, writes=True)
@@ -132,19 +130,14 @@ class RedisJobs(JobStore):
     def _keep_ms(self) -> int:
         return round(self._keep_s * 1000)
 
-    async def _set_aside(self, wire: Wire, entry: bytes) -> str:
-        """The job that was; empty when there was none any more."""
+    async def _set_aside(self, wire: Wire, waiting: Waiting) -> str:
+        """The job that was; empty when it had come to another end meanwhile."""
 
-        async def attempt() -> str | None:
-            found = await changes.watch(wire, ident)
-            if found is None or found.job.at_end:
-                return "" if await commit(wire, list(layout.forget_commands(entry))) is not None else None
-            ended = self._ended(found.job, POISON)
-            commands = layout.end_commands(found._replace(entry=entry), ended, self._keep_ms)
-            return ident if await commit(wire, list(commands)) is not None else None
+        def how(found: Stored) -> Job | None:
+            return None if found.job.at_end else self._ended(found.job, POISON)
 
-        ident = await layout.ident_of(wire, entry)
-        return await insist(attempt) or ""
+        ended = await insist(lambda: changes.ending(waiting.ident, self._keep_ms, how)(wire))
+        return waiting.ident if ended is not None and ended[1] else ""
 
     def _ended(self, job: Job, outcome: bytes | Failure | None) -> Job:
         """None: it is cancelled."""
@@ -154,8 +147,8 @@ class RedisJobs(JobStore):
         return replace(ended, result=outcome) if isinstance(outcome, bytes) else replace(ended, failure=outcome)
 
 
-async def _begin(wire: Wire, entry: bytes, ident: str, attempts: int) -> Claimed | None:
-    begun = await insist(lambda: changes.begin(wire, entry, ident, attempts))
+async def _begin(wire: Wire, entry: bytes, ident: str) -> Claimed | None:
+    begun = await insist(lambda: changes.begin(wire, entry, ident))
     return begun if isinstance(begun, Claimed) else None
 
 

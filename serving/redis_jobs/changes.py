@@ -44,13 +44,13 @@ async def accept(wire: Wire, job: Job, order: Order, most: int) -> Accepted | No
     return Accepted(job, new=True) if await commit(wire, commands) is not None else None
 
 
-async def begin(wire: Wire, entry: bytes, ident: str, attempts: int) -> Claimed | bool | None:
+async def begin(wire: Wire, entry: bytes, ident: str) -> Claimed | bool | None:
     """Writes down that an entry's job was claimed. False: it needs no claim, and the entry is gone."""
     found = await watch(wire, ident)
     if found is None or found.job.at_end:
         done = await commit(wire, list(layout.forget_commands(entry)))
         return None if done is None else False
-    token, key = found.token + 1, layout.job_key(ident)
+    token, attempts, key = found.token + 1, found.job.attempts + 1, layout.job_key(ident)
     fields = ("status", "running", "attempts", attempts, "token", token, "entry", entry)
     commands: list[Command] = [("HSET", key, *fields), ("HDEL", key, "step", "steps")]
     commands += layout.tell_commands(ident, found.events, [Told("started", orjson.dumps({"attempt": attempts}))])
@@ -103,7 +103,7 @@ async def release(wire: Wire, lease: Lease, idle_ms: int) -> bool | None:
         return False
     attempts, key = found.job.attempts - 1, layout.job_key(lease.job)
     commands: list[Command] = [("HSET", key, "status", "queued", "attempts", attempts), ("HDEL", key, "step", "steps")]
-    commands.append(layout.give_back_command(found.entry, attempts, idle_ms))
+    commands.append(layout.give_back_command(found.entry, idle_ms))
     return True if await commit(wire, commands) is not None else None
 
 

@@ -5,9 +5,9 @@
     tidegate:job:<id>:events    a stream: what happened, by ids <number>-0
     tidegate:job-key:<digest>   a string: the id of the job that an owner made with an Idempotency-Key
 
-All gateways are one consumer of the stream's group. An entry that is pending there is a claim: how long it has been
-idle is the age of its lease, and its count of deliveries is that of the attempts. Whose claim it is says the hash's
-`token` alone. Source: https://redis.io/docs/latest/develop/data-types/streams/
+All gateways are one consumer of the stream's group. An entry that is pending there is a claim, and how long it has been
+idle is the age of its lease. Whose claim it is says the hash's `token` alone, and `attempts` counts those that were
+written down there: an entry may be delivered to a gateway that never hears of it. Source: https://redis.io/docs/latest/develop/data-types/streams/
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ class Stored(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """An entry whose claim was given back or has run out, and how often it was claimed."""
+    """An entry whose claim was given back or has run out, its job, and how often that was begun."""
 
     entry: bytes
+    ident: str
     attempts: int
 
 
@@ -94,14 +95,13 @@ def stored(ident: str, values: Sequence[bytes | None]) -> Stored | None:
 
 async def waiting(wire: Wire, lease_ms: int) -> list[Waiting]:
     """Entries that were claimed before and can be claimed again now, the oldest first."""
-    (found,) = await wire.ask(("XPENDING", STREAM, GROUP, "IDLE", lease_ms, "-", "+", MOST_WAITING))
-    return [Waiting(entry, int(deliveries)) for entry, _, _, deliveries in found]
-
-
-async def ident_of(wire: Wire, entry: bytes) -> str:
-    """The job of an entry; empty when the entry is gone."""
-    (found,) = await wire.ask(("XRANGE", STREAM, entry, entry))
-    return _ident(found[0]) if found else ""
+    (pending,) = await wire.ask(("XPENDING", STREAM, GROUP, "IDLE", lease_ms, "-", "+", MOST_WAITING))
+    if not pending:
+        return []
+    found = await wire.ask(*(("XRANGE", STREAM, one[0], one[0]) for one in pending))
+    there = [(entries[0][0], _ident(entries[0])) for entries in found if entries]
+    attempts = await wire.ask(*(("HMGET", job_key(ident), "attempts") for _, ident in there))
+    return [Waiting(*one, int(count or 0)) for one, (count,) in zip(there, attempts, strict=True)]
 
 
 async def entry_of(wire: Wire, ident: str) -> bytes:
@@ -143,9 +143,9 @@ def renew_command(entry: bytes) -> Command:
     return ("XCLAIM", STREAM, GROUP, CONSUMER, 0, entry, "IDLE", 0, "JUSTID")
 
 
-def give_back_command(entry: bytes, attempts: int, idle_ms: int) -> Command:
-    """What makes a claim as if it had run out long ago, after so many attempts."""
-    return ("XCLAIM", STREAM, GROUP, CONSUMER, 0, entry, "IDLE", idle_ms, "RETRYCOUNT", attempts, "JUSTID")
+def give_back_command(entry: bytes, idle_ms: int) -> Command:
+    """What makes a claim as if it had been made that long ago."""
+    return ("XCLAIM", STREAM, GROUP, CONSUMER, 0, entry, "IDLE", idle_ms, "JUSTID")
 
 
 def forget_commands(entry: bytes) -> Iterator[Command]:

@@ -17,7 +17,7 @@ from http_rig import gateway_process, serving
 from serving.engines.fake import FakeEngine
 from serving.gateway.errors import IMAGES_PATH
 
-RUN_S = 0.01
+RUN_S = 0.02
 AS_MANY = 8  # rows that cost a GPU no more than one
 
 

@@ -26,7 +26,7 @@ from serving.gateway.errors import IMAGES_PATH
 
 KILLS = 6
 CALLERS = 6
-DOWN_S = 1.5
+DOWN_S = 1.0
 BACK_S = 4.0
 SOON_S = 3.0  # an answer
 DRAWN_S = 2.0

@@ -86,7 +86,7 @@ class Caller(threading.Thread):
                 time.sleep(0.01)
 
     def _order(self, client: httpx.Client, key: str) -> None:
-        steps = random.Random(key).randrange(20, 300)
+        steps = random.Random(key).randrange(20, 150)
         answer = client.post(IMAGES_PATH, json=order(steps=steps), headers={**ASYNC, "idempotency-key": key})
         if answer.status_code == 202:
             self._book.jobs[key] = answer.json()["id"]
@@ -100,7 +100,7 @@ def test_what_was_acknowledged_comes_to_one_end_whenever_gateways_die(tmp_path, 
             gateway = gateways.start()
             caller = Caller(gateway.url, book, chance)
             caller.start()
-            time.sleep(chance.uniform(0.05, 1.2))
+            time.sleep(chance.uniform(0.05, 0.9))
             assert gateway.alive
             gateway.kill()
             caller.join(30)
@@ -120,7 +120,7 @@ def test_what_was_acknowledged_comes_to_one_end_whenever_gateways_die(tmp_path, 
     assert set(ends) <= {("succeeded", None), ("failed", POISONED)}
     assert len(book.ends) == len(set(book.acknowledged)) == len(book.acknowledged)
     assert attempts[2] > 5, "the kills met jobs that ran"
-    assert ends["succeeded", None] > 0.8 * len(book.ends)
+    assert ends["succeeded", None] > 0.7 * len(book.ends)
 
 
 def check_its_end(client: httpx.Client, key: str, job: dict[str, Any]) -> None:
@@ -130,7 +130,7 @@ def check_its_end(client: httpx.Client, key: str, job: dict[str, Any]) -> None:
     assert kinds["done"] == 1
     assert 1 <= kinds["started"] <= TRIES
     assert (job["result"] is not None) == (job["status"] == "succeeded")
-    steps = random.Random(key).randrange(20, 300)
+    steps = random.Random(key).randrange(20, 150)
     again = client.post(IMAGES_PATH, json=order(steps=steps), headers={**ASYNC, "idempotency-key": key})
     assert (again.status_code, again.json()) == (202, job)
 
@@ -141,7 +141,7 @@ def test_a_job_of_a_gateway_that_died_is_anothers_within_two_leases(tmp_path, re
         for _ in range(3):
             dying = gateways.start()
             with httpx.Client(base_url=dying.url, timeout=10) as client:
-                ident = client.post(IMAGES_PATH, json=order(steps=1000, n=5), headers=ASYNC).json()["id"]
+                ident = client.post(IMAGES_PATH, json=order(steps=1000, n=10), headers=ASYNC).json()["id"]
                 wait_for_step(client, ident)
                 heir = gateways.start()
                 dying.kill()

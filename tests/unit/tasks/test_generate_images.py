@@ -172,12 +172,13 @@ def test_the_last_step_needs_no_preview(tmp_path):
         (lambda rows: np.full_like(rows["latents"], np.nan), "not finite"),
         (lambda rows: np.full_like(rows["latents"], np.inf), "not finite"),
         (lambda rows: np.zeros((2, 4, 8, 8), np.float32), "another shape"),
+        (lambda rows: np.full_like(rows["latents"], -3e38), "not finite"),
     ],
-    ids=["not a number", "infinite", "another shape"],
+    ids=["not a number", "infinite", "another shape", "ever larger"],
 )
 def test_it_draws_nothing_of_predictions_that_cannot_be_used(tmp_path, network, said):
     with pytest.raises(OutputInvalid, match=said):
-        answered(bound(tmp_path), Steps(network))
+        answered(bound(tmp_path, clip=None), Steps(network))
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8, 4), (1, 8, 8), (1, 0, 8, 3)])
