@@ -48,13 +48,9 @@ def ready_models(url: str) -> Models:
 def documented(url: str) -> dict[str, bytes]:
     """Of each route that was written for its task, the JSON that the server's documentation has. httpx.HTTPError."""
     paths = httpx.get(f"{url.rstrip('/')}/openapi.json", timeout=30).raise_for_status().json()["paths"]
-    return {
-        task.path: json.dumps(
-            paths[task.path]["post"]["requestBody"]["content"]["application/json"]["example"]
-        ).encode()
-        for task in TASKS.values()
-        if task.path in paths
-    }
+    written = [task.path for task in TASKS.values() if task.path is not None and task.path in paths]
+    bodies = {path: paths[path]["post"]["requestBody"]["content"]["application/json"] for path in written}
+    return {path: json.dumps(body["example"]).encode() for path, body in bodies.items()}
 
 
 class Connections:
