@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 import uvloop
 
-from serving.bootstrap import run
 from serving.engines.fake import FakeEngine
+from serving.running import run
 from serving.settings import read_settings
 
 

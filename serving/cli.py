@@ -44,7 +44,7 @@ for command in (models, check, promote, rollback, history, keys):
 @click.option("--triton-host", help="Its 'GPU, compute capability, TensorRT', as TensorRT's plans must be for.")
 def serve(**given: Any) -> None:
     """Serve the models of a repository until SIGTERM or Ctrl-C. Every option is also a variable TIDEGATE_*."""
-    from serving.bootstrap import run  # noqa: PLC0415  (the other commands start without it)
+    from serving.running import run  # noqa: PLC0415  (the other commands start without it)
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)

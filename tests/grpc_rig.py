@@ -14,9 +14,10 @@ from http_rig import PATIENCE_S, build_tiny
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from serving.bootstrap import Parts, open_rpc
+from serving.bootstrap import Parts
 from serving.engines.fake import FakeEngine
 from serving.gateway.rpc.server import RpcServer
+from serving.running import open_rpc
 
 SERVICE = "/inference.GRPCInferenceService"
 

@@ -9,8 +9,8 @@ import sys
 
 import uvloop
 
-from serving.bootstrap import run
 from serving.engines.fake import FakeEngine
+from serving.running import run
 from serving.settings import read_settings
 
 SERVICE_S = 0.0025
