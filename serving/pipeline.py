@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from serving.deadline import by_deadline
@@ -25,7 +25,7 @@ from serving.engine import Call, Engine, Run, check_inputs
 from serving.errors import InvalidInput, TaskMismatch, TidegateError
 from serving.monitoring.agreement import same_tensors
 from serving.shadow import Shadows
-from serving.task import Reply, Request
+from serving.task import Reply, Request, Watcher
 from serving.telemetry import Stages
 from serving.tensors import Tensors
 from serving.threads import Threads
@@ -78,12 +78,21 @@ class Pipeline:
         self._threads = threads
         self._shadows = shadows
 
-    async def predict(self, verb: str, target: Target, request: Request[Any], call: Call) -> Answer:
+    async def predict(
+        self, verb: str, target: Target, request: Request[Any], call: Call, watcher: Watcher | None = None
+    ) -> Answer:
         """The task's answer. Any error of errors.py but those of the repository."""
         with self._router.resolve(target, verb) as resident:
-            return await self._answer(resident, request, call)
+            return await self._answer(resident, request, call, watcher)
 
-    async def predict_all(self, verb: str, target: Target, requests: Sequence[Request[Any]], call: Call) -> Answers:
+    async def predict_all(
+        self,
+        verb: str,
+        target: Target,
+        requests: Sequence[Request[Any]],
+        call: Call,
+        watcher: Watcher | None = None,
+    ) -> Answers:
         """The answers of one version to all requests, as if each came alone, AT_ONCE at a time.
 
         Payloads of about the same length go together: their rows are then of the same shape, and meet in batches. The
@@ -94,7 +103,7 @@ class Pipeline:
 
             async def one(i: int) -> None:
                 try:
-                    answers[i] = await self._answer(resident, requests[i], call)
+                    answers[i] = await self._answer(resident, requests[i], call, _of_one(watcher, i))
                 except InvalidInput as error:
                     error.extension = {**error.extension, "index": i}
                     raise
@@ -105,12 +114,13 @@ class Pipeline:
             stages.add(answer.stages)
         return Answers([answers[i].reply for i in range(len(requests))], stages, answers[0].afterwards)
 
-    async def _answer(self, resident: Resident, request: Request[Any], call: Call) -> Answer:
+    async def _answer(self, resident: Resident, request: Request[Any], call: Call, watcher: Watcher | None) -> Answer:
         task = resident.task
         if task is None:  # the router checked the verb, but types cannot know
             raise TaskMismatch(f"{resident.version.model} does no task.")
         stages = Stages()
-        reply = await _held(resident, call, stages, task.answer(request, self._steps(resident, call, stages)))
+        steps = self._steps(resident, call, stages, watcher)
+        reply = await _held(resident, call, stages, task.answer(request, steps))
 
         async def compare(shadow: Resident) -> float:
             if shadow.task is None:
@@ -140,8 +150,8 @@ class Pipeline:
             name = resident.key(role).name
             return Inference(name, version.number, outputs, stages, self._mirror(resident, compare))
 
-    def _steps(self, resident: Resident, call: Call, stages: Stages) -> _Steps:
-        return _Steps(resident, self._engine, self._threads, call, stages)
+    def _steps(self, resident: Resident, call: Call, stages: Stages, watcher: Watcher | None = None) -> _Steps:
+        return _Steps(resident, self._engine, self._threads, call, stages=stages, watcher=watcher)
 
     def _mirror(self, resident: Resident, compare: Callable[[Resident], Awaitable[float]]) -> Callable[[], None] | None:
         """What starts a copy of an answered request; None when no version is in the shadow."""
@@ -159,9 +169,19 @@ class Pipeline:
 class _Steps:
     """Satisfies task.Steps for one request."""
 
-    __slots__ = ("_begun_s", "_call", "_counted_s", "_engine", "_resident", "_stages", "_threads")
+    __slots__ = ("_begun_s", "_call", "_counted_s", "_engine", "_resident", "_stages", "_threads", "watcher")
 
-    def __init__(self, resident: Resident, engine: Engine, threads: Threads, call: Call, stages: Stages) -> None:
+    def __init__(
+        self,
+        resident: Resident,
+        engine: Engine,
+        threads: Threads,
+        call: Call,
+        *,
+        stages: Stages,
+        watcher: Watcher | None,
+    ) -> None:
+        self.watcher = watcher
         self._resident = resident
         self._engine = engine
         self._threads = threads
@@ -208,6 +228,14 @@ class _Steps:
         self._stages.queue_s += waited_s
         self._stages.post_s += ran_s
         return result
+
+
+def _of_one(watcher: Watcher | None, index: int) -> Watcher | None:
+    """The watcher of several requests, told of one of them."""
+    if watcher is None:
+        return None
+    told = watcher.told
+    return replace(watcher, told=lambda progress: told(replace(progress, index=index)))
 
 
 async def _in_turn(order: Iterable[int], one: Callable[[int], Awaitable[None]]) -> None:

@@ -83,11 +83,45 @@ class Signature:
     outputs: tuple[TensorSpec, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a request of many runs has come: step `step` of `steps`, counted from 1.
+
+    preview: a PNG of what there is so far, now and then. index: which of the requests that were sent together.
+    """
+
+    step: int
+    steps: int
+    preview: bytes | None = None
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Somebody who wants to hear of progress between the steps.
+
+    told: called on the event loop, which it must not hold up. preview_every: so many steps; 0 for no previews, which
+    cost a run each.
+    """
+
+    told: Callable[[Progress], None]
+    preview_every: int = 0
+
+
 T = TypeVar("T")
 
 
 class Steps(Protocol):
-    """What the pipeline lends a task for one request. Each call is timed and counted by stage."""
+    """What the pipeline lends a task for one request. Each call is timed and counted by stage.
+
+    A caller who leaves, or whoever called it off, cancels the task's `answer` wherever it waits for one of these: what
+    waits for its turn is dropped and no further step begins.
+    """
+
+    @property
+    def watcher(self) -> Watcher | None:
+        """Whom a task of many steps tells of its progress; None when nobody wants to hear of it."""
+        ...
 
     async def pre(self, function: Callable[[], Tensors]) -> Tensors:
         """Runs blocking work, such as decoding a picture, on a worker thread."""
@@ -116,6 +150,7 @@ class Task(ABC, Generic[P]):
     reply: ClassVar[type[Reply]]
     signatures: ClassVar[Mapping[str, Signature]]
     any_graph: ClassVar[bool] = False  # whether one of its graphs is enough
+    path: ClassVar[str | None] = None  # of the route that was written for it; else one is made at /v1/<verb>
     media_types: ClassVar[tuple[str, ...]] = (JSON,)  # of its replies: the first unless the caller asks for another
 
     def __init__(self, version: Version) -> None:

@@ -498,3 +498,132 @@ def _word_decoder(path: Path, size: int, longest: int, ends: bool) -> None:
     table = np.log(chances).astype(np.float32)
     constants = [("one", np.array([1])), ("table", table), ("seen", seen.astype(np.float32))]
     write_graph(path, nodes, inputs, [logits], constants)
+
+
+DRAWING_WORDS = ("[PAD]", "[UNK]", "[START]", "[END]", "a", *COLOURS, "disc")
+HEED = 0.8  # how far the tiny network trusts the prompt: what is left is the seed's
+
+
+def add_diffusion(
+    root: Path,
+    name: str = "generate-images",
+    number: int = 1,
+    *,
+    size: int = 8,
+    scale: int = 1,
+    free: bool = False,
+    queue_rows: int = 256,
+    **changes,
+) -> Path:
+    """Publishes a version that draws the colour that the prompt names, with some of the seed's noise on it; gives its
+    folder. size: of its samples; scale: pixels along a side of each; free: whether it draws other sizes too;
+    queue_rows: that may wait for the network; changes: of the manifest's preprocessing.
+    """
+    from exporters.graph_config import make_config
+
+    folder, graphs = root / name / str(number), {"unet": name, "text": f"{name}.text", "decoder": f"{name}.decoder"}
+    writers = {"unet": _colour_denoiser, "text": _word_colours, "decoder": _enlarger}
+    for role, graph in graphs.items():
+        path = root / graph / str(number) / "model.onnx"
+        writers[role](path, None if free else size, scale)
+        message = make_config(path.read_bytes(), graph, max_batch_size=8, instances=1)
+        if role == "unet":
+            message.parameters["max_queue_rows"].string_value = str(queue_rows)
+        write_config(root / graph / "config.pbtxt", message)
+    (folder / "tokenizer.json").write_text(word_tokenizer(DRAWING_WORDS, special=DRAWING_WORDS[:4]))
+    sizes = {"multiple_of": 4 * scale, "most": 4 * size * scale} if free else None
+    preprocessing = drawing_preprocessing(size, scale) | {"sizes": sizes} | changes
+    write_graphs_manifest(folder, graphs, task="generate-images", labels=None, preprocessing=preprocessing)
+    return folder
+
+
+def drawing_preprocessing(size: int = 8, scale: int = 1) -> dict:
+    """As add_diffusion's manifest has it."""
+    return {
+        "text": {"max_tokens": 6, "null": "[START]"},
+        "latents": [3, size, size],
+        "scale": scale,
+        "schedule": {"kind": "linear", "steps": 1000},
+        "steps": 5,
+        "guidance": 1.5,
+        "clip": 1.0,
+    }
+
+
+def _word_colours(path: Path, _size: int | None, _scale: int) -> None:
+    """tokens int64 [n, length] -> context float32 [n, length, 3]: each word's colour, -1 to 1, and 0 of other words."""
+    table = np.zeros((len(DRAWING_WORDS), 3), np.float32)
+    for i, word in enumerate(COLOURS):
+        table[DRAWING_WORDS.index(word)] = np.where(np.arange(3) == i, 1, -1)
+    nodes = [helper.make_node("Gather", ["table", "tokens"], ["context"])]
+    value = helper.make_tensor_value_info
+    tokens = value("tokens", TensorProto.INT64, ["n", "length"])
+    context = value("context", TensorProto.FLOAT, ["n", "length", 3])
+    write_graph(path, nodes, [tokens], [context], [("table", table)])
+
+
+def _colour_denoiser(path: Path, size: int | None, _scale: int) -> None:
+    """latents float32 [n, 3, h, w], timestep float32 [n, 1], context -> prediction: the noise, if the picture were of
+    the context's colour, made smaller.
+    """
+    from serving.diffusion.schedule import Schedule
+
+    levels = Schedule(kind="linear").levels()
+    nodes = [
+        helper.make_node("Cast", ["timestep"], ["place"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["signals", "place"], ["signal_row"]),
+        helper.make_node("Gather", ["noises", "place"], ["noise_row"]),
+        helper.make_node("Unsqueeze", ["signal_row", "ends"], ["signal"]),
+        helper.make_node("Unsqueeze", ["noise_row", "ends"], ["noise"]),
+        helper.make_node("ReduceSum", ["context", "one"], ["sum"], keepdims=0),
+        helper.make_node("Unsqueeze", ["sum", "ends"], ["colour"]),
+        helper.make_node("Mul", ["signal", "colour"], ["seen"]),
+        helper.make_node("Sub", ["latents", "seen"], ["left"]),
+        helper.make_node("Div", ["left", "noise"], ["whole"]),
+        helper.make_node("Mul", ["whole", "heed"], ["prediction"]),
+    ]
+    constants = [
+        ("signals", np.sqrt(levels).astype(np.float32)),
+        ("noises", np.sqrt(1 - levels).astype(np.float32)),
+        ("ends", np.array([2, 3])),
+        ("one", np.array([1])),
+        ("heed", np.float32(HEED)),
+    ]
+    value = helper.make_tensor_value_info
+    inputs = [
+        value("latents", TensorProto.FLOAT, ["n", 3, size or "h", size or "w"]),
+        value("timestep", TensorProto.FLOAT, ["n", 1]),
+        value("context", TensorProto.FLOAT, ["n", "length", 3]),
+    ]
+    write_graph(
+        path, nodes, inputs, [value("prediction", TensorProto.FLOAT, ["n", 3, size or "h", size or "w"])], constants
+    )
+
+
+def _enlarger(path: Path, size: int | None, scale: int) -> None:
+    """latents float32 [n, 3, h, w], -1 to 1 -> pixels uint8 [n, scale * h, scale * w, 3]."""
+    nodes = [
+        helper.make_node("Resize", ["latents", "", "scales"], ["large"], mode="nearest"),
+        helper.make_node("Transpose", ["large"], ["last"], perm=[0, 2, 3, 1]),
+        helper.make_node("Add", ["last", "one"], ["positive"]),
+        helper.make_node("Mul", ["positive", "half"], ["levels"]),
+        helper.make_node("Clip", ["levels", "least", "most"], ["bounded"]),
+        helper.make_node("Round", ["bounded"], ["rounded"]),
+        helper.make_node("Cast", ["rounded"], ["pixels"], to=TensorProto.UINT8),
+    ]
+    constants = [
+        ("scales", np.float32([1, 1, scale, scale])),
+        ("one", np.float32(1)),
+        ("half", np.float32(127.5)),
+        ("least", np.float32(0)),
+        ("most", np.float32(255)),
+    ]
+    value = helper.make_tensor_value_info
+    latents = value("latents", TensorProto.FLOAT, ["n", 3, size or "h", size or "w"])
+    write_graph(
+        path,
+        nodes,
+        [latents],
+        [value("pixels", TensorProto.UINT8, ["n", *((size * scale,) * 2 if size else ("H", "W")), 3])],
+        constants,
+    )

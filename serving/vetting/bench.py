@@ -57,6 +57,8 @@ class Subject:
 class Bench:
     """The candidate, the stable version beside it if there is one, and the engine. Lends tasks their steps, too."""
 
+    watcher = None  # nobody waits for more than the end
+
     def __init__(self, job: Job) -> None:
         self._threads = Threads(1, 0)
         self._run_s = job.run_s

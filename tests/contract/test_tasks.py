@@ -27,6 +27,8 @@ def versions_of(root, verb: str):
         tiny.add_embedder(root, verb)
     elif verb == "caption":
         tiny.add_captioner(root, verb)
+    elif verb == "generate-images":
+        tiny.add_diffusion(root, verb)
     else:
         assert verb in ("detect", "segment"), f"tests/contract/test_tasks.py has no tiny model for {verb} yet"
         tiny.add_dark(root, verb)
@@ -35,6 +37,8 @@ def versions_of(root, verb: str):
 
 class Steps:
     """Each step at once, on the engine."""
+
+    watcher = None
 
     def __init__(self, engine, graphs) -> None:
         self.engine, self.graphs = engine, graphs

@@ -55,9 +55,10 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def task_routes(pipeline: Pipeline, traffic: Traffic, body_limit: int, longest_s: float) -> list[DirectRoute]:
-    """A route for each file of `serving/tasks/`."""
+    """A route for each file of `serving/tasks/` that has none of its own."""
     tasks: list[type[Task[Any]]] = [plugins.find(FOLDER, name, "PLUGIN") for name in plugins.names(FOLDER)]
-    return [_task_route(task, pipeline, traffic, body_limit, longest_s) for task in tasks]
+    made = [task for task in tasks if task.path is None]
+    return [_task_route(task, pipeline, traffic, body_limit, longest_s) for task in made]
 
 
 def models_router(models: Callable[[], ModelList]) -> APIRouter:
