@@ -27,13 +27,13 @@ class Attention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention of tokens float32 [N, tokens, width] to a memory float32 [N, places, memory]; by default of their width."""
+    """Attention of tokens float32 [N, tokens, width] to a memory float32 [N, places, width]."""
 
-    def __init__(self, width: int, heads: int, memory: int | None = None) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.query = nn.Linear(width, width)
-        self.pair = nn.Linear(memory or width, 2 * width)  # keys and values
+        self.pair = nn.Linear(width, 2 * width)  # keys and values
         self.out = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, memory: Tensor) -> Tensor:

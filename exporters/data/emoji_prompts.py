@@ -15,7 +15,6 @@ import numpy as np
 
 from exporters.data import emoji
 from exporters.data.emoji_names import Named, named_emoji
-from exporters.data.scenes import SEED
 from exporters.data.sentences import with_article
 from exporters.data.words import word_tokenizer
 from serving.tensors import Array
@@ -41,9 +40,10 @@ SPECIAL: Final = ("[PAD]", "[NULL]", "[UNK]")
 ARTICLES: Final = ("a", "an", "the")
 LONGEST: Final = 8  # tokens
 PROMPTS: Final = 6  # ways to ask for each thing
-PLAIN: Final = 0.86  # of the side, that the longer side of a thing takes in view 0
-SIZES: Final = (0.74, 0.92)  # of the side, in other views
-ASIDE: Final = 0.05  # of the side, that a thing lies away from the middle there, at most
+LONGER: Final = 0.86  # of the side, that the longer side of a thing takes
+ASIDE: Final = ((0, 0), (0, -1), (0, 1), (-1, 0), (-1, -1), (-1, 1), (1, 0), (1, -1), (1, 1))
+STEP: Final = 16  # of a side, by which a thing then lies to the right and below: whole patches of what networks see
+VIEWS: Final = 2 * len(ASIDE)
 
 
 @cache
@@ -89,8 +89,8 @@ def null_tokens(count: int) -> Array:
 def pictures(named: Sequence[Named], side: int, *, views: Sequence[int]) -> Array:
     """Each thing in each view on white, view by view: uint8 [len(views) * len(named), side, side, 3].
 
-    View 0 is in the middle and as the font has it; others are a little larger or smaller, moved, and every other one
-    is turned around, left for right.
+    View 0 is in the middle and as the font has it, view 1 turned around, left for right; so are each further two, which
+    lie a sixteenth of the side away from the middle.
     """
     return np.stack([_picture(one.characters, side, view) for view in views for one in named])
 
@@ -99,22 +99,15 @@ def _picture(characters: str, side: int, view: int) -> Array:
     import PIL.Image
     import PIL.ImageOps
 
-    chance = np.random.default_rng([SEED, view, *map(ord, characters)])
     drawing = emoji.glyph(characters)
     if view % 2:
         drawing = PIL.ImageOps.mirror(drawing)
-    longer = (chance.uniform(*SIZES) if view else PLAIN) * side
-    width, height = (max(4, round(length * longer / max(drawing.size))) for length in drawing.size)
+    width, height = (max(1, round(length * LONGER * side / max(drawing.size))) for length in drawing.size)
     small = drawing.resize((width, height), PIL.Image.Resampling.LANCZOS)
+    right, down = (places * side // STEP for places in ASIDE[view // 2])
     ground = PIL.Image.new("RGB", (side, side), "white")
-    ground.paste(small, (_place(side - width, side, view, chance), _place(side - height, side, view, chance)), small)
+    ground.paste(small, ((side - width) // 2 + right, (side - height) // 2 + down), small)
     return np.asarray(ground)
-
-
-def _place(left: int, side: int, view: int, chance: np.random.Generator) -> int:
-    """Where a thing begins along a side that has so many pixels left."""
-    moved = round(chance.uniform(-ASIDE, ASIDE) * side) if view else 0
-    return min(max(left // 2 + moved, 0), left)
 
 
 def _split(tokenizer: Tokenizer, text: str) -> list[tuple[str, tuple[int, int]]]:

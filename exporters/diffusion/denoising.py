@@ -28,22 +28,29 @@ class Denoiser(nn.Module):
         self.register_buffer("levels", torch.from_numpy(sampling.schedule.levels()).float())
 
     def forward(self, latents: Tensor, tokens: Tensor, noise: Tensor, timesteps: Tensor) -> Scores:
-        level = self.levels[timesteps][:, :, None, None]
-        signal, loud = level.sqrt(), (1 - level).sqrt()
-        predicted = self.unet(signal * latents + loud * noise, timesteps.float(), self.text(tokens))
-        wanted = {"epsilon": noise, "sample": latents, "v": signal * noise - loud * latents}[self.prediction]
-        return predicted, wanted
+        noisy = self.mixed(latents, noise, timesteps)
+        predicted = self.unet(noisy, timesteps.float(), self.text(tokens))
+        if self.prediction == "epsilon":
+            return predicted, noise
+        # Half a turn on, picture and noise are mixed as the velocity is.
+        return predicted, latents if self.prediction == "sample" else self.mixed(noise, -latents, timesteps)
+
+    def mixed(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Latents with as much noise as there is at their timesteps."""
+        level = self.levels[timesteps].unsqueeze(2).unsqueeze(3)
+        return level.sqrt() * latents + (1 - level).sqrt() * noise
 
 
 def noised(latents: Tensor, prompts: Tensor, steps: int, generator: Generator) -> tuple[Tensor, ...]:
-    """What a Denoiser takes: one of the prompts of each row, int64 [N, prompts, longest], or none, and noise of a random
-    timestep. Timesteps lie evenly over a batch, which makes its loss vary less.
+    """What a Denoiser takes: to each row one of its prompts, int64 [N, prompts, longest], or none, and noise of a
+    random timestep. Timesteps lie evenly over a batch, which makes its loss vary less.
     """
     count, device = len(latents), latents.device
-    chance = {"generator": generator, "device": device}
-    chosen = torch.randint(prompts.shape[1], (count,), **chance)
-    without = torch.rand(count, 1, **chance) < WITHOUT_PROMPT
-    tokens = torch.where(without, torch.from_numpy(null_tokens(1)).to(device), prompts[torch.arange(count), chosen])
-    noise = torch.randn(latents.shape, **chance)
-    places = (torch.arange(count, device=device) + torch.rand(count, **chance)) / count
-    return latents, tokens, noise, (places * steps).long().clamp(max=steps - 1).unsqueeze(1)
+    chosen = torch.randint(prompts.shape[1], (count,), generator=generator, device=device)
+    without = torch.rand((count, 1), generator=generator, device=device) < WITHOUT_PROMPT
+    null = torch.from_numpy(null_tokens(1)).to(device)
+    tokens = torch.where(without, null, prompts[torch.arange(count, device=device), chosen])
+    noise = torch.randn(latents.shape, generator=generator, device=device)
+    within = torch.rand((count, 1), generator=generator, device=device)
+    places = (torch.arange(count, device=device).unsqueeze(1) + within) / count
+    return latents, tokens, noise, (places * steps).long().clamp(max=steps - 1)

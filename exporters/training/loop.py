@@ -14,7 +14,7 @@ from torch import nn
 
 from exporters.data.splits import Splits
 from exporters.errors import CheckpointRefused, TrainingStopped
-from exporters.family import Recipe, Learner
+from exporters.family import Learner, Recipe
 from exporters.training.chance import Chance, deterministic
 from exporters.training.checkpoint import ANEW, Checkpoint
 from exporters.training.progress import Progress

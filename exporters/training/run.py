@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from exporters.data.splits import Rows, Splits
 from exporters.errors import TrainingDiverged
-from exporters.family import Recipe, Learner
+from exporters.family import Learner, Recipe
 from exporters.training import batches
 from exporters.training.chance import Chance
 from exporters.training.optimizer import make_optimizer, moving_average

@@ -1,0 +1,104 @@
+"""Pictures of things by their names, out of noise: in an autoencoder's latents, and as a variant in pixels.
+
+Sources: R. Rombach et al., https://arxiv.org/abs/2112.10752 (latent diffusion, as Stable Diffusion), J. Ho et al.,
+https://arxiv.org/abs/2006.11239 (DDPM, in pixels), J. Ho, T. Salimans, https://arxiv.org/abs/2207.12598 (guidance)
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from torch import nn
+
+from exporters.data.splits import Splits
+from exporters.diffusion.codec import CHANNELS, SCALE, Autoencoding
+from exporters.diffusion.family import TEXT_SETTINGS, WIDTH, DrawingFamily
+from exporters.diffusion.network import UNet
+from exporters.family import Recipe
+from exporters.training import train
+from serving.diffusion.drawing import Sampling
+from serving.diffusion.schedule import Schedule
+
+CODEC: Final = Recipe(
+    epochs=40,
+    batch_size=32,
+    optimizer="adam",
+    learning_rate=2e-3,
+    warm_up=0.03,
+    patience=40,
+    precision="bfloat16",
+    clip_norm=1.0,
+)
+QUICK_CODEC: Final = Recipe(epochs=2, batch_size=16, optimizer="adam", learning_rate=2e-3)
+
+
+class Diffusion(DrawingFamily):
+    """64 pixels, in latents of 8 x 8 places."""
+
+    model = "diffusion"
+    intended_use = (
+        "Draw one of a hundred things by its name, such as a red apple, as an emoji of 64 pixels. To learn from and to "
+        "test with: it has learned the drawings of these hundred names by heart, each at other places and sizes, and "
+        "knows nothing else; words that it does not know count for nothing."
+    )
+    side = 64
+    latents = (CHANNELS, 64 // SCALE, 64 // SCALE)
+    sampling = Sampling(
+        schedule=Schedule(kind="cosine"), prediction="v", sampler="dpm-solver++", steps=20, guidance=4.0
+    )
+    preprocessing: ClassVar = {**sampling.model_dump(), "text": TEXT_SETTINGS, "latents": latents, "scale": SCALE}
+    recipe = Recipe(
+        epochs=120,
+        batch_size=32,
+        optimizer="adam",
+        learning_rate=2e-3,
+        warm_up=0.02,
+        patience=120,
+        precision="bfloat16",
+        clip_norm=1.0,
+        ema=0.998,
+    )
+    quick_recipe = Recipe(epochs=2, batch_size=16, optimizer="adam", learning_rate=2e-3, ema=0.9)
+
+    def unet(self) -> nn.Module:
+        return UNet(CHANNELS, (64, 96), WIDTH)
+
+    def codec(self, shown: Splits, *, quick: bool) -> tuple[nn.Module, nn.Module]:
+        trained = train(Autoencoding(), shown, QUICK_CODEC if quick else CODEC, seed=0)
+        return trained.network.get_submodule("encoder"), trained.network.get_submodule("decoder")
+
+
+class Ddpm(DrawingFamily):
+    """32 pixels, in the pixels themselves."""
+
+    model = "ddpm"
+    intended_use = (
+        "Draw one of a hundred things by its name as an emoji of 32 pixels, to compare with `diffusion`: the same "
+        "prompts, without an autoencoder. It knows nothing but these hundred."
+    )
+    side = 32
+    latents = (3, 32, 32)
+    sampling = Sampling(
+        schedule=Schedule(kind="cosine"), prediction="v", sampler="ddim", steps=40, guidance=4.0, clip=1.0
+    )
+    preprocessing: ClassVar = {**sampling.model_dump(), "text": TEXT_SETTINGS, "latents": latents}
+    recipe = Recipe(
+        epochs=120,
+        batch_size=32,
+        optimizer="adam",
+        learning_rate=2e-3,
+        warm_up=0.02,
+        patience=120,
+        precision="bfloat16",
+        clip_norm=1.0,
+        ema=0.998,
+    )
+    quick_recipe = Diffusion.quick_recipe
+
+    def unet(self) -> nn.Module:
+        return UNet(3, (64, 64), WIDTH, patch=4)
+
+
+Diffusion.variants = (Ddpm,)
+
+PLUGIN = Diffusion
