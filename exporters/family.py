@@ -46,7 +46,8 @@ class Recipe:
     patience: epochs without a lower validation loss after which training stops. momentum: of SGD only.
     precision: of the multiplications in training; weights, losses and what is served are float32 in any case.
     clip_norm: the longest gradient that is let through as it is. ema: what a moving average of the weights keeps of
-    itself at each step, such as 0.999; with it the average is validated and published instead of the weights.
+    itself at each step, such as 0.999; with it the average is validated and published instead of the weights. threads:
+    of the processor, if it has as many; sums depend on how many share them, so the number is the recipe's.
     """
 
     epochs: PositiveInt
@@ -61,6 +62,7 @@ class Recipe:
     precision: Literal["float32", "bfloat16"] = "float32"
     clip_norm: Positive | None = None
     ema: Share | None = None
+    threads: PositiveInt = 2
 
 
 class Family(ABC, Generic[D]):

@@ -90,10 +90,12 @@ class DrawingFamily(TrainedFamily[Scores, Tensor]):
         shown = self._shown(named, QUICK_VIEWS if quick else emoji_prompts.VIEWS - JUDGED)
         encode, self.decoder = self.codec(shown, quick=quick)
         prompts = np.stack([emoji_prompts.tokens_of(texts) for texts in emoji_prompts.prompts_of(named)])
-        train = self._rows(encode, shown.train, "prompts", prompts)
-        validation = self._rows(encode, shown.validation, TOKENS, prompts[:, 0])
+        train = Rows(
+            {LATENTS: latents_of(encode, shown.train), "prompts": prompts[shown.train.targets]}, shown.train.targets
+        )
+        validation = self._with_noise(latents_of(encode, shown.validation), prompts[shown.validation.targets, 0])
         test = Rows({TOKENS: prompts[:, 0], **shown.test.inputs}, shown.test.targets)
-        return Splits(card=shown.card, test=test, train=train, validation=self._with_noise(validation))
+        return Splits(card=shown.card, test=test, train=train, validation=validation)
 
     def _shown(self, named: Sequence[Named], views: int) -> Splits:
         """Pixels of each thing; targets: its number."""
@@ -111,19 +113,13 @@ class DrawingFamily(TrainedFamily[Scores, Tensor]):
         found = {part: Rows({PIXELS: some}, np.tile(numbers, len(parts[part]))) for part, some in pixels.items()}
         return Splits(card=card, **found)
 
-    def _rows(self, encode: nn.Module, shown: Rows, name: str, texts: Array) -> Rows:
-        """Latents of the pictures, and beside each what belongs to its thing."""
-        parts = torch.split(torch.from_numpy(shown.inputs[PIXELS]), AT_ONCE)
-        with torch.no_grad():
-            latents = np.concatenate([encode.eval()(part).numpy() for part in parts])
-        return Rows({LATENTS: latents, name: texts[shown.targets]}, shown.targets)
-
-    def _with_noise(self, rows: Rows) -> Rows:
+    def _with_noise(self, latents: Array, tokens: Array) -> Rows:
         """Noise of all timesteps in turn, the same each time."""
-        chance, count, steps = np.random.default_rng(0), len(rows), self.sampling.schedule.steps
-        noise = chance.standard_normal(rows.inputs[LATENTS].shape, np.float32)
+        chance, count, steps = np.random.default_rng(0), len(latents), self.sampling.schedule.steps
+        noise = chance.standard_normal(latents.shape, np.float32)
         timesteps = chance.permutation(count)[:, np.newaxis] * steps // count
-        return Rows({**rows.inputs, "noise": noise, "timesteps": timesteps}, rows.targets)
+        inputs = {LATENTS: latents, TOKENS: tokens, "noise": noise, "timesteps": timesteps}
+        return Rows(inputs, np.arange(count))
 
     def network(self) -> nn.Module:
         tokens = emoji_prompts.make_tokenizer().get_vocab_size()
@@ -179,6 +175,13 @@ class DrawingFamily(TrainedFamily[Scores, Tensor]):
         sampling = self.sampling.model_copy(update={"guidance": guidance})
         asked = Asked(tokens, emoji_prompts.null_tokens(1), range(len(tokens)))
         return draw(graphs, sampling, self.latents, asked)
+
+
+def latents_of(encode: nn.Module, shown: Rows) -> Array:
+    """What the encoder makes of the rows' pixels."""
+    parts = torch.split(torch.from_numpy(shown.inputs[PIXELS]), AT_ONCE)
+    with torch.no_grad():
+        return np.concatenate([encode.eval()(part).numpy() for part in parts])
 
 
 def _rounded(network: nn.Module) -> nn.Module:

@@ -10,26 +10,28 @@ from typing import ClassVar, Final
 
 from torch import nn
 
-from exporters.data.splits import Splits
-from exporters.diffusion.codec import CHANNELS, SCALE, Autoencoding
-from exporters.diffusion.family import TEXT_SETTINGS, WIDTH, DrawingFamily
+from exporters.data.splits import Rows, Splits
+from exporters.diffusion.codec import CHANNELS, SCALE, Decoding, make_codec
+from exporters.diffusion.family import TEXT_SETTINGS, WIDTH, DrawingFamily, latents_of
 from exporters.diffusion.network import UNet
 from exporters.family import Recipe
 from exporters.training import train
 from serving.diffusion.drawing import Sampling
 from serving.diffusion.schedule import Schedule
+from serving.tasks.generate_images import LATENTS, PIXELS
 
-CODEC: Final = Recipe(
+DECODER: Final = Recipe(
     epochs=40,
-    batch_size=32,
+    batch_size=16,
     optimizer="adam",
     learning_rate=2e-3,
-    warm_up=0.03,
+    warm_up=0.02,
     patience=40,
     precision="bfloat16",
     clip_norm=1.0,
+    threads=1,
 )
-QUICK_CODEC: Final = Recipe(epochs=2, batch_size=16, optimizer="adam", learning_rate=2e-3)
+QUICK_DECODER: Final = Recipe(epochs=1, batch_size=16, optimizer="adam", learning_rate=2e-3)
 
 
 class Diffusion(DrawingFamily):
@@ -48,15 +50,16 @@ class Diffusion(DrawingFamily):
     )
     preprocessing: ClassVar = {**sampling.model_dump(), "text": TEXT_SETTINGS, "latents": latents, "scale": SCALE}
     recipe = Recipe(
-        epochs=120,
+        epochs=200,
         batch_size=32,
         optimizer="adam",
         learning_rate=2e-3,
         warm_up=0.02,
-        patience=120,
+        patience=200,
         precision="bfloat16",
         clip_norm=1.0,
         ema=0.998,
+        threads=1,
     )
     quick_recipe = Recipe(epochs=2, batch_size=16, optimizer="adam", learning_rate=2e-3, ema=0.9)
 
@@ -64,8 +67,13 @@ class Diffusion(DrawingFamily):
         return UNet(CHANNELS, (64, 96), WIDTH)
 
     def codec(self, shown: Splits, *, quick: bool) -> tuple[nn.Module, nn.Module]:
-        trained = train(Autoencoding(), shown, QUICK_CODEC if quick else CODEC, seed=0)
-        return trained.network.get_submodule("encoder"), trained.network.get_submodule("decoder")
+        encode, decoder = make_codec(shown.train.inputs[PIXELS])
+        parts = {part: getattr(shown, part) for part in ("train", "validation", "test")}
+        pairs = {part: Rows({LATENTS: latents_of(encode, rows)}, rows.inputs[PIXELS]) for part, rows in parts.items()}
+        trained = train(
+            Decoding(decoder), Splits(card=shown.card, **pairs), QUICK_DECODER if quick else DECODER, seed=0
+        )
+        return encode, trained.network
 
 
 class Ddpm(DrawingFamily):
@@ -83,15 +91,16 @@ class Ddpm(DrawingFamily):
     )
     preprocessing: ClassVar = {**sampling.model_dump(), "text": TEXT_SETTINGS, "latents": latents}
     recipe = Recipe(
-        epochs=120,
+        epochs=200,
         batch_size=32,
         optimizer="adam",
         learning_rate=2e-3,
         warm_up=0.02,
-        patience=120,
+        patience=200,
         precision="bfloat16",
         clip_norm=1.0,
         ema=0.998,
+        threads=1,
     )
     quick_recipe = Diffusion.quick_recipe
 

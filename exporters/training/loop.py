@@ -61,7 +61,7 @@ def train(
     options = options or Options()
     started_s = time.perf_counter()
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
-    with deterministic(seed, device), ExitStack() as stack:
+    with deterministic(seed, device, recipe.threads), ExitStack() as stack:
         network = _arranged(family.network()).to(device)
         if device.type != "cpu":
             stack.enter_context(device)  # so that what families make in their losses is made where the batch is
