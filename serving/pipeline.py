@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -169,7 +170,9 @@ class Pipeline:
 class _Steps:
     """Satisfies task.Steps for one request."""
 
-    __slots__ = ("_begun_s", "_call", "_counted_s", "_engine", "_resident", "_stages", "_threads", "watcher")
+    __slots__ = (
+        "_begun_s", "_call", "_counted_s", "_engine", "_loop_begun_s", "_resident", "_stages", "_threads", "watcher",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -189,6 +192,7 @@ class _Steps:
         self._stages = stages
         self._counted_s = 0.0  # up to when runs are
         self._begun_s: dict[str, float] = {}  # role -> when its first run ended
+        self._loop_begun_s = math.inf  # as above, of the first role that is run again
 
     async def pre(self, function: Callable[[], Tensors]) -> Tensors:
         tensors, waited_s, ran_s = await self._threads.prepare(self._resident.version.model, function)
@@ -201,9 +205,12 @@ class _Steps:
         key = resident.key(graph)
         batched = resident.version.graphs[graph].config.rules.max_batch_size > 0
         check_inputs(inputs, resident.loaded[graph].inputs, batched=batched)
-        call = self._call
         if graph in self._begun_s:
-            call = Call(call.deadline_s, call.priority, self._begun_s[graph])
+            self._loop_begun_s = min(self._loop_begun_s, self._begun_s[graph])
+        call = self._call
+        begun_s = self._begun_s.get(graph, self._loop_begun_s)  # what ends a loop has begun with it
+        if begun_s < math.inf:
+            call = Call(call.deadline_s, call.priority, begun_s)
         run: Run = await self._engine.run(key, inputs, call)
         self._count(run)
         self._begun_s.setdefault(graph, self._counted_s)

@@ -55,6 +55,7 @@ class Settings(BaseSettings):
         "classify": "efficientnet-lite0",
         "detect": "nanodet",
         "embed": "clip",
+        "generate-images": "diffusion",
         "segment": "selfie",
     }
     cores: int = Field(default_factory=_cores, ge=1)

@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     BertConfig,
     CLIPConfig,
     CLIPImageProcessor,
     CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizerFast,
     GPT2Config,
     VisionEncoderDecoderConfig,
     VisionEncoderDecoderModel,
@@ -93,3 +97,47 @@ def save_captioner(folder: Path, decoder: str = "gpt2", seed: int = 0) -> Vision
     ViTImageProcessor(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
     words.save(str(folder / "tokenizer.json"))
     return model
+
+
+STABLE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}  # Stable Diffusion's noise
+
+
+def save_stable_diffusion(folder: Path, seed: int = 0) -> StableDiffusionPipeline:
+    """Stable Diffusion with all its parts, small ones that know nothing; gives the pipeline that was saved."""
+    words = tokenizer()
+    start, end = words.token_to_id(START), words.token_to_id(END)
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    ends = {"bos_token_id": start, "eos_token_id": end, "pad_token_id": end}
+    text = CLIPTextConfig(vocab_size=words.get_vocab_size(), max_position_embeddings=24, **sizes, **ends)
+    unet = UNet2DConditionModel(
+        sample_size=SIDE // 2,
+        block_out_channels=(32, 64),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=32,
+        attention_head_dim=8,
+        norm_num_groups=8,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(16, 32),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=8,
+        sample_size=SIDE,
+    )
+    special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=CLIPTextModel(text).eval(),
+        tokenizer=CLIPTokenizerFast(tokenizer_object=words, model_max_length=24, **special),
+        unet=unet,
+        scheduler=DDIMScheduler(**STABLE, clip_sample=False, set_alpha_to_one=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.save_pretrained(folder)
+    return pipeline

@@ -513,11 +513,12 @@ def add_diffusion(
     scale: int = 1,
     free: bool = False,
     queue_rows: int = 256,
+    most_rows: int = 8,
     **changes,
 ) -> Path:
     """Publishes a version that draws the colour that the prompt names, with some of the seed's noise on it; gives its
     folder. size: of its samples; scale: pixels along a side of each; free: whether it draws other sizes too;
-    queue_rows: that may wait for the network; changes: of the manifest's preprocessing.
+    queue_rows: that may wait for the network; most_rows: of its batches; changes: of the manifest's preprocessing.
     """
     from exporters.graph_config import make_config
 
@@ -526,7 +527,7 @@ def add_diffusion(
     for role, graph in graphs.items():
         path = root / graph / str(number) / "model.onnx"
         writers[role](path, None if free else size, scale)
-        message = make_config(path.read_bytes(), graph, max_batch_size=8, instances=1)
+        message = make_config(path.read_bytes(), graph, max_batch_size=most_rows, instances=1)
         if role == "unet":
             message.parameters["max_queue_rows"].string_value = str(queue_rows)
         write_config(root / graph / "config.pbtxt", message)

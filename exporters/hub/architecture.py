@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from exporters.errors import CheckpointUnsupported
@@ -21,7 +22,7 @@ SEED = 0
 class Imported:
     """A checkpoint as a version to be: networks and rows by role, and what its manifest and folder say.
 
-    tolerance: as of exporters.family.Family.
+    tolerance and instances: as of exporters.family.Family.
     """
 
     task: str
@@ -31,6 +32,28 @@ class Imported:
     files: Mapping[str, bytes]
     tolerance: float
     free_axes: Mapping[str, str] = field(default_factory=dict)
+    instances: int = 2
+
+
+def load_diffusers(checkpoint: Checkpoint, kind: Any) -> Any:
+    """As load, of one of diffusers' classes."""
+    from diffusers.utils import logging
+
+    logging.set_verbosity_error()
+    try:
+        model, found = kind.from_pretrained(
+            checkpoint.folder,
+            local_files_only=True,
+            use_safetensors=True,
+            low_cpu_mem_usage=False,
+            torch_dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except Exception as error:  # whatever diffusers, safetensors or torch raise over a wrong file
+        raise _unloadable("diffusers", str(error).strip().partition("\n")[0][:200]) from error
+    if missing := sorted(found["missing_keys"]):
+        raise _unloadable("diffusers", f"{len(missing)} weights are missing, such as {missing[0]}")
+    return model.eval()
 
 
 def load(checkpoint: Checkpoint, kind: Any) -> Any:
@@ -53,15 +76,15 @@ def load(checkpoint: Checkpoint, kind: Any) -> Any:
             output_loading_info=True,
         )
     except Exception as error:  # whatever transformers, safetensors or torch raise over a wrong file
-        raise _unloadable(str(error).strip().partition("\n")[0][:200]) from error
+        raise _unloadable("transformers", str(error).strip().partition("\n")[0][:200]) from error
     if missing := sorted(found["missing_keys"]):
-        raise _unloadable(f"{len(missing)} weights are missing, such as {missing[0]}")
+        raise _unloadable("transformers", f"{len(missing)} weights are missing, such as {missing[0]}")
     return model.eval()
 
 
-def _unloadable(why: str) -> CheckpointUnsupported:
+def _unloadable(by: str, why: str) -> CheckpointUnsupported:
     remedy = "Download it again, or save it again as the class that its config.json says."
-    return CheckpointUnsupported(f"transformers cannot load it: {why}.", remedy=remedy)
+    return CheckpointUnsupported(f"{by} cannot load it: {why}.", remedy=remedy)
 
 
 def pictures(side: int) -> Array:

@@ -6,6 +6,7 @@ alone, whoever shares the network's batches.
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, replace
 from typing import Annotated, Final, Literal
 
@@ -17,6 +18,7 @@ from serving.diffusion.solvers import Floats, ddim, ddpm, dpm_solver, without_no
 from serving.tensors import Array
 
 MOST_SEED: Final = 2**53 - 1  # every JSON reader has it exactly
+ANY_SEED_BITS: Final = 32  # of one that was left open: short enough to be read out
 STEP_BITS: Final = 192  # of the noise's counter, below the step's number
 
 
@@ -112,6 +114,11 @@ class Drawing:
         else:
             sample = dpm_solver(self.sample, clean, self.clean, (plan.levels[max(0, i - 1)], level, following))
         return replace(self, sample=sample, count=i + 1, clean=clean)
+
+
+def any_seed() -> int:
+    """A seed that nobody chose."""
+    return secrets.randbits(ANY_SEED_BITS)
 
 
 def noise(seed: int, step: int, shape: tuple[int, ...]) -> Floats:

@@ -24,6 +24,7 @@ from serving.gateway.routes.admin import admin_router, changes_router
 from serving.gateway.routes.collections import collection_routes, collections_admin_router, collections_router
 from serving.gateway.routes.docs import docs_router, document_router
 from serving.gateway.routes.embeddings import embeddings_route
+from serving.gateway.routes.images import images_route
 from serving.gateway.routes.playground import playground_router
 from serving.gateway.routes.probes import probes_router
 from serving.gateway.routes.repository import repository_router
@@ -121,6 +122,7 @@ def public_app(
     direct = [
         *task_routes(pipeline, traffic, limits.body, limits.request_s),
         embeddings_route(pipeline, traffic, threads, limits.body, limits.request_s),
+        images_route(pipeline, traffic, threads, limits.body, limits.request_s),
         *collection_routes(search, traffic, threads, limits.body, limits.request_s),
         *infer_routes(protocol, traffic, threads, Bounds(limits.body, limits.tensor_json, limits.request_s)),
     ]

@@ -19,17 +19,16 @@ from serving.gateway.http import Header, Outbound
 
 PROBLEM_JSON: Final = b"application/problem+json"
 RETRY_AFTER_S: Final = (1, 5)  # spread, so that those who were refused together do not come back together
-OPENAI_PATH: Final = "/v1/embeddings"
+EMBEDDINGS_PATH: Final = "/v1/embeddings"
+IMAGES_PATH: Final = "/v1/images/generations"
 OPENAI_TYPES: Final = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
     HTTPStatus.FORBIDDEN: "permission_error",
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
 }
-# The parameter that an error is about, where the error itself does not say.
-OPENAI_PARAMS: Final = (
-    ("model", errors.NotFound | errors.TaskMismatch | errors.ModelAmbiguous | errors.ModelNotReady),
-    ("input", errors.TextInvalid),
-)
+OPENAI_TEXTS: Final[Mapping[str, str]] = {EMBEDDINGS_PATH: "input", IMAGES_PATH: "prompt"}  # the parameter with text
+# Errors that are about the model, where they do not say themselves what they are about.
+OF_THE_MODEL: Final = errors.NotFound | errors.TaskMismatch | errors.ModelAmbiguous | errors.ModelNotReady
 
 
 class InternalError(TidegateError):
@@ -114,7 +113,6 @@ def openai_error(error: TidegateError, path: str) -> Outbound:
 
     Source: https://platform.openai.com/docs/guides/error-codes
     """
-    del path
     status = status_of(error)
     if status == HTTPStatus.UNPROCESSABLE_ENTITY:
         status = HTTPStatus.BAD_REQUEST
@@ -122,11 +120,13 @@ def openai_error(error: TidegateError, path: str) -> Outbound:
     if status == HTTPStatus.CONFLICT:  # which the clients would try again
         headers += ((b"x-should-retry", b"false"),)
     place, parameter = error.extension.get("index"), error.extension.get("param")
-    if parameter is None:
-        parameter = next((name for name, kinds in OPENAI_PARAMS if isinstance(error, kinds)), None)
+    if parameter is None and isinstance(error, OF_THE_MODEL):
+        parameter = "model"
+    elif parameter is None and isinstance(error, errors.TextInvalid):
+        parameter = OPENAI_TEXTS.get(path)
     usual = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
     body = {
-        "message": str(error) if place is None else f"Input {place}: {error}",
+        "message": f"Input {place}: {error}" if place is not None and path == EMBEDDINGS_PATH else str(error),
         "type": OPENAI_TYPES.get(status, usual),
         "param": parameter,
         "code": error.code,
@@ -136,7 +136,7 @@ def openai_error(error: TidegateError, path: str) -> Outbound:
 
 def shaped(error: TidegateError, path: str) -> Outbound:
     """The error in the shape that clients of this path know."""
-    if path == OPENAI_PATH:
+    if path in OPENAI_TEXTS:
         return openai_error(error, path)
     shape = protocol_error if path == "/v2" or path.startswith("/v2/") else problem
     return shape(error, path)

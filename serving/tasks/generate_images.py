@@ -6,18 +6,30 @@ has all that the step needs, so steps of different callers, at whichever timeste
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from serving.codecs.pixels import picture_png, pixels_of
-from serving.codecs.text import TextPreprocessing, read_text
-from serving.diffusion.drawing import MOST_SEED, Drawing, Plan, Sampling, guided
+from serving.codecs.text import read_text
+from serving.diffusion.drawing import MOST_SEED, Drawing, Plan, any_seed, guided
 from serving.diffusion.schedule import Sampler
-from serving.errors import OutputInvalid, ParameterInvalid, RepositoryInvalid
+from serving.drawing_task import (
+    CONTEXT,
+    DECODER,
+    LATENTS,
+    PIXELS,
+    PREDICTION,
+    TEXT,
+    TIMESTEP,
+    TOKENS,
+    UNET,
+    context_width,
+    open_drawing,
+)
+from serving.errors import OutputInvalid, ParameterInvalid
 from serving.repository.config import TensorSpec
 from serving.repository.layout import Version
 from serving.task import (
@@ -30,24 +42,12 @@ from serving.task import (
     Signature,
     Steps,
     Task,
-    read_preprocessing,
 )
 from serving.tensors import Array, Tensors
-from serving.text_task import open_text
 
-TEXT: Final = "text"
-UNET: Final = "unet"
-DECODER: Final = "decoder"
-TOKENS: Final = "tokens"
-CONTEXT: Final = "context"
-LATENTS: Final = "latents"
-TIMESTEP: Final = "timestep"
-PREDICTION: Final = "prediction"
-PIXELS: Final = "pixels"
 SEED: Final = "seed"
 STEPS: Final = "steps"
 PNG: Final = "image/png"
-RANDOM_SEED_BITS: Final = 32  # of a seed that the caller left open: short enough to be read out
 SIZE: Final = r"^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$"
 ASIDE: Final = 50_000  # numbers of a sample, whose step then takes more than a millisecond
 
@@ -86,35 +86,7 @@ class GenerateReply(FileReply):
 
     seed: int
     steps: int
-
-
-class _Text(TextPreprocessing):
-    """Every text is padded to `max_tokens`, or rows of different texts would not meet. pad: the id that fills; null:
-    the text that stands for no prompt.
-    """
-
-    pad: Annotated[int, Field(ge=0)] = 0
-    null: str = ""
-
-
-class _Sizes(BaseModel):
-    """Other sizes than that of `latents`: sides that are multiples of so many pixels, up to the most."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    multiple_of: Annotated[int, Field(ge=1)]
-    most: Annotated[int, Field(ge=1, le=4096)]
-
-
-class _Preprocessing(Sampling):
-    """What a manifest says under `preprocessing`. latents: channels, height and width of the network's samples; scale:
-    pixels along a side of each.
-    """
-
-    text: _Text
-    latents: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
-    scale: Annotated[int, Field(ge=1, le=64)] = 1
-    sizes: _Sizes | None = None
+    size: Annotated[str, Field(description="Width x height in pixels.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +115,7 @@ class GenerateImages(Task[GenerateParameters]):
     path = "/v1/images/generations"
     media_types = (PNG,)
     signatures: ClassVar = {
-        TEXT: Signature(
-            inputs=(TensorSpec(TOKENS, "INT64", (-1,)),),
-            outputs=(TensorSpec(CONTEXT, "FP32", (-1, -1)),),  # tokens, width
-        ),
+        # first: the graph with the model's own name
         UNET: Signature(
             inputs=(
                 TensorSpec(LATENTS, "FP32", (-1, -1, -1)),  # channels, height, width
@@ -154,6 +123,10 @@ class GenerateImages(Task[GenerateParameters]):
                 TensorSpec(CONTEXT, "FP32", (-1, -1)),
             ),
             outputs=(TensorSpec(PREDICTION, "FP32", (-1, -1, -1)),),
+        ),
+        TEXT: Signature(
+            inputs=(TensorSpec(TOKENS, "INT64", (-1,)),),
+            outputs=(TensorSpec(CONTEXT, "FP32", (-1, -1)),),  # tokens, width
         ),
         DECODER: Signature(
             inputs=(TensorSpec(LATENTS, "FP32", (-1, -1, -1)),),
@@ -163,16 +136,14 @@ class GenerateImages(Task[GenerateParameters]):
 
     def __init__(self, version: Version) -> None:
         super().__init__(version)
-        self.settings = read_preprocessing(version, _Preprocessing)
-        text = self.settings.text
-        self.words = open_text(version, text.model_copy(update={"pad_to": text.max_tokens}))
-        self._null = self.words.tokenizer.encode(text.null).ids
-        self._width = _context_width(version)
-        _check(version, self.settings, len(self._null), self.words.tokenizer.get_vocab_size())
+        self.settings, self.words = open_drawing(version)
+        self._null = self.words.tokenizer.encode(self.settings.text.null).ids
+        self._width = context_width(version)
 
     @classmethod
     def example(cls) -> Example:
-        reply = {"model": "diffusion", "version": 1, "content": "", "media_type": PNG, "seed": 7, "steps": 20}
+        picture = {"content": "", "media_type": PNG, "size": "64x64"}
+        reply = {"model": "diffusion", "version": 1, **picture, "seed": 7, "steps": 20}
         return Example(b"a red apple", "text/plain", {"seed": 7}, reply, TEXT)
 
     def warm_up(self) -> dict[str, Tensors]:
@@ -210,13 +181,15 @@ class GenerateImages(Task[GenerateParameters]):
 
     def decode(self, outputs: Tensors, _: Request[GenerateParameters]) -> GenerateReply:
         """Row 0 of uint8 [1, height, width, 3] as a PNG, with the seed and steps beside it, int64 [1]."""
+        pixels = outputs[PIXELS][0]
         return GenerateReply.model_construct(
             model=self.model,
             version=self.version,
-            content=_png(outputs[PIXELS][0]),
+            content=_png(pixels),
             media_type=PNG,
             seed=int(outputs[SEED][0]),
             steps=int(outputs[STEPS][0]),
+            size=f"{pixels.shape[1]}x{pixels.shape[0]}",
         )
 
     def agreement(self, reply: Reply, other: Reply) -> float:
@@ -235,23 +208,8 @@ class GenerateImages(Task[GenerateParameters]):
         except ValueError as error:
             raise ParameterInvalid(f"steps: {error}.", remedy="Ask for fewer.", extension={"param": STEPS}) from None
         guidance = settings.guidance if wanted.guidance is None else wanted.guidance
-        seed = secrets.randbits(RANDOM_SEED_BITS) if wanted.seed is None else wanted.seed
-        return _Order(plan, self._shape(wanted.size), guidance, seed)
-
-    def _shape(self, size: str | None) -> tuple[int, int, int]:
-        """Of the network's samples for a picture of that size."""
-        channels, height, width = self.settings.latents
-        scale, sizes = self.settings.scale, self.settings.sizes
-        usual = f"{width * scale}x{height * scale}"
-        if size is None or size == usual:
-            return channels, height, width
-        columns, rows = (int(side) for side in size.split("x"))
-        if sizes is None:
-            raise _other_size(f"{self.model} draws pictures of {usual} pixels, not {size}.", "Leave size out.")
-        if columns % sizes.multiple_of or rows % sizes.multiple_of or max(columns, rows) > sizes.most:
-            detail = f"{self.model} draws no pictures of {size} pixels."
-            raise _other_size(detail, f"Ask for multiples of {sizes.multiple_of} up to {sizes.most}.")
-        return channels, rows // scale, columns // scale
+        seed = any_seed() if wanted.seed is None else wanted.seed
+        return _Order(plan, settings.shape(wanted.size), guidance, seed)
 
     async def _tell(self, drawing: Drawing, steps: Steps) -> None:
         """Tells who watches of the last step, now and then with a picture of what was thought to come out."""
@@ -291,42 +249,6 @@ def _png(pixels: Array) -> bytes:
     if pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise OutputInvalid("The model gave pixels that are no picture in colour.")
     return picture_png(pixels)
-
-
-def _other_size(detail: str, remedy: str) -> ParameterInvalid:
-    return ParameterInvalid(detail, remedy=remedy, extension={"param": "size"})
-
-
-def _context_width(version: Version) -> int:
-    """Numbers of each token's context. RepositoryInvalid where neither graph says it, or they differ."""
-    pairs = ((TEXT, "outputs"), (UNET, "inputs"))
-    specs = [spec for role, side in pairs for spec in getattr(version.graphs[role].config, side)]
-    stated: set[int] = {spec.shape[-1] for spec in specs if spec.name == CONTEXT} - {-1}
-    if len(stated) != 1:
-        expected = f"expected a text and a unet with contexts of one width; found {sorted(stated) or 'none stated'}"
-        raise RepositoryInvalid(f"{version.name}/manifest.json", "graphs", expected)
-    return stated.pop()
-
-
-def _check(version: Version, settings: _Preprocessing, null: int, known: int) -> None:
-    """RepositoryInvalid: what of the manifest does not fit the tokenizer or the graphs."""
-
-    def wrong(field: str, expected: str) -> RepositoryInvalid:
-        return RepositoryInvalid(f"{version.name}/manifest.json", f"preprocessing.{field}", expected)
-
-    if settings.text.pad >= known:
-        raise wrong("text.pad", f"expected a token of the tokenizer, 0 to {known - 1}")
-    if not null:
-        raise wrong("text.null", "expected a text of which the tokenizer makes a token or more")
-    try:
-        settings.plan()
-    except ValueError as error:
-        raise wrong(STEPS, str(error)) from None
-    if settings.sizes and settings.sizes.multiple_of % settings.scale:
-        raise wrong("sizes.multiple_of", f"expected a multiple of scale, {settings.scale}")
-    if version.graphs[UNET].config.rules.max_batch_size < 2:
-        name = version.graphs[UNET].config.name
-        raise RepositoryInvalid(f"{name}/config.pbtxt", "max_batch_size", "expected 2 or more: a step has two rows")
 
 
 PLUGIN = GenerateImages

@@ -51,15 +51,18 @@ def test_users_are_made_from_the_tasks_and_what_the_gateway_has(request, reposit
     from loadtests.gateway_process import gateway
 
     root = request.config.rootpath
+    tiny.add_diffusion(repository)  # whose route is not made from the task
     with gateway(repository) as url:
         options = ["--headless", "--host", url, "--users", "2", "--run-time", f"{SECONDS}s", "--json", "--skip-log"]
         command = [sys.executable, "-m", "locust", "-f", root / "loadtests" / "locustfile.py", *options]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    (asked,) = json.loads(done.stdout)
-    assert (asked["method"], asked["name"]) == ("POST", "/v1/classify colours")
-    assert asked["num_requests"] > 0
-    assert asked["num_failures"] == 0
+    asked = {one["name"]: one for one in json.loads(done.stdout)}
+    assert set(asked) == {"/v1/classify colours", "/v1/images/generations generate-images"}
+    for one in asked.values():
+        assert one["method"] == "POST"
+        assert one["num_requests"] > 0
+        assert one["num_failures"] == 0
 
 
 def test_answers_that_are_errors_fail_it(request, repository):

@@ -24,6 +24,7 @@ def test_defaults():
         "classify": "efficientnet-lite0",
         "detect": "nanodet",
         "embed": "clip",
+        "generate-images": "diffusion",
         "segment": "selfie",
     }
 

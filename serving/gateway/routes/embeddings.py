@@ -12,7 +12,7 @@ from serving.engine import Call
 from serving.gateway.body import read_body
 from serving.gateway.departure import Presence
 from serving.gateway.direct import DirectRoute
-from serving.gateway.errors import OPENAI_PATH, openai_error
+from serving.gateway.errors import EMBEDDINGS_PATH, openai_error
 from serving.gateway.http import Handler, Inbound, Outbound, deadline_of
 from serving.gateway.openai import EXAMPLE_REPLY, REQUEST, check_dimensions, read_order, write_reply
 from serving.gateway.routes.v1 import identity_headers
@@ -35,8 +35,8 @@ def embeddings_route(
     """POST /v1/embeddings."""
     handler = _handler(pipeline, traffic.presence, threads, body_limit, longest_s)
     return DirectRoute(
-        OPENAI_PATH,
-        Endpoint(OPENAI_PATH, handler, traffic, openai_error),
+        EMBEDDINGS_PATH,
+        Endpoint(EMBEDDINGS_PATH, handler, traffic, openai_error),
         need="predict",
         methods=["POST"],
         name="embeddings",

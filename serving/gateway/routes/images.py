@@ -1,0 +1,84 @@
+"""/v1/images/generations: the task generate-images for clients of OpenAI's API. All of a request by one version."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, Final, TypeAlias
+
+from serving import plugins
+from serving.deadline import by_deadline
+from serving.engine import Call
+from serving.gateway.body import read_body
+from serving.gateway.departure import Presence
+from serving.gateway.direct import DirectRoute
+from serving.gateway.errors import IMAGES_PATH, openai_error
+from serving.gateway.http import Handler, Inbound, Outbound, deadline_of
+from serving.gateway.openai_images import EXAMPLE_REPLY, AskedImages, read_images, request_schema, write_images
+from serving.gateway.routes.v1 import TASK_EXTENSION, identity_headers
+from serving.gateway.traffic import Endpoint, Traffic
+from serving.pipeline import Pipeline
+from serving.task import FOLDER, Parameters, Task
+from serving.threads import Threads
+
+VERB: Final = "generate-images"
+OWNER: Final = "images"  # of the worker threads' time
+INLINE_BYTES: Final = 256 * 1024  # of pictures that are written here and now; more on a worker thread
+Draw: TypeAlias = Callable[[AskedImages, Call], Awaitable[Outbound]]
+STATUSES: Final = (400, 401, 403, 404, 409, 413, 429, 502, 503, 504)
+
+
+def images_route(
+    pipeline: Pipeline, traffic: Traffic, threads: Threads, body_limit: int, longest_s: float
+) -> DirectRoute:
+    """POST /v1/images/generations."""
+    task: type[Task[Any]] = plugins.find(FOLDER, VERB, "PLUGIN")
+    example = task.example()
+    request = request_schema(task.parameters, {"prompt": example.payload.decode(), **example.parameters})
+    draw = _drawing(pipeline, threads)
+    handler = _handler(task.parameters, draw, traffic.presence, body_limit, longest_s)
+    return DirectRoute(
+        IMAGES_PATH,
+        Endpoint(IMAGES_PATH, handler, traffic, openai_error),
+        need="predict",
+        methods=["POST"],
+        name=VERB,
+        summary=task.summary,
+        description=f"{task.__doc__} As OpenAI's endpoint of this path; pictures come as base64.",
+        tags=["OpenAI"],
+        responses={
+            200: {"description": "The pictures, as PNG.", "content": EXAMPLE_REPLY},
+            **{status: {"description": f"{HTTPStatus(status).phrase}, in OpenAI's shape."} for status in STATUSES},
+        },
+        openapi_extra={TASK_EXTENSION: VERB, "requestBody": {"required": True, "content": request}},
+    )
+
+
+def _drawing(pipeline: Pipeline, threads: Threads) -> Draw:
+    """Draws for whoever waits for it."""
+
+    async def draw(asked: AskedImages, call: Call) -> Outbound:
+        answers = await pipeline.predict_all(VERB, asked.target, asked.requests, call)
+        replies: Any = answers.replies
+        created = int(time.time())
+        if sum(len(reply.content) for reply in replies) > INLINE_BYTES:
+            content = (await threads.run(OWNER, lambda: write_images(replies, created)))[0]
+        else:
+            content = write_images(replies, created)
+        headers = identity_headers(replies[0].model, replies[0].version, answers.stages)
+        return Outbound(content, headers=headers, afterwards=answers.afterwards)
+
+    return draw
+
+
+def _handler(
+    parameters: type[Parameters], draw: Draw, presence: Presence, body_limit: int, longest_s: float
+) -> Handler:
+    async def handle(request: Inbound) -> Outbound:
+        call = Call(deadline_of(request.headers, longest_s))
+        body = await by_deadline(call.deadline_s, read_body(request, body_limit))
+        asked = read_images(request, body, parameters)
+        return await presence.hold(request.receive, by_deadline(call.deadline_s, draw(asked, call)))
+
+    return handle
