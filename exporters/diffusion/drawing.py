@@ -10,7 +10,7 @@ import numpy as np
 
 from exporters.family import Predict
 from serving.diffusion.drawing import Drawing, Sampling, guided
-from serving.tasks.generate_images import (
+from serving.drawing_task import (
     CONTEXT,
     DECODER,
     LATENTS,

@@ -27,8 +27,8 @@ from exporters.measures.prompts import prompt_measures
 from exporters.provenance import digest_arrays
 from exporters.published import rounded
 from serving.diffusion.drawing import Sampling
+from serving.drawing_task import CONTEXT, DECODER, LATENTS, PIXELS, TEXT, TIMESTEP, TOKENS, UNET
 from serving.repository.manifest import Data, Licence
-from serving.tasks.generate_images import CONTEXT, DECODER, LATENTS, PIXELS, TEXT, TIMESTEP, TOKENS, UNET
 from serving.tensors import Array, Tensors, rows
 
 WIDTH: Final = 64  # of what the U-Net looks at for each token

@@ -18,7 +18,7 @@ from exporters.family import Recipe
 from exporters.training import train
 from serving.diffusion.drawing import Sampling
 from serving.diffusion.schedule import Schedule
-from serving.tasks.generate_images import LATENTS, PIXELS
+from serving.drawing_task import LATENTS, PIXELS
 
 DECODER: Final = Recipe(
     epochs=40,
