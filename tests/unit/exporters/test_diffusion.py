@@ -78,8 +78,12 @@ def test_a_network_that_learned_it_all_gives_samplers_the_picture(kind):
         torch.randn(4, 3, 2, 2),
         torch.tensor([[1], [250], [600], [900]]),
     )
-    predicted, wanted = made(latents, torch.zeros(4, 1), noise, timesteps)
+    predicted, weighted = made(latents, torch.zeros(4, 1), noise, timesteps)
     assert not predicted.any()
+    wanted = made.wanted(latents, noise, timesteps)
+    ratio = weighted / wanted
+    assert ratio.std(dim=(1, 2, 3)).max() < 1e-5, "one weight for each row"
+    assert (ratio[0] > 2 * ratio[3]).all() == (kind == "sample")
     noisy, levels = made.mixed(latents, noise, timesteps), sampling.schedule.levels()
     for i, step in enumerate(timesteps.flatten().tolist()):
         found = without_noise(wanted[i].double().numpy(), noisy[i].double().numpy(), levels[step], kind)
