@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from serving.repository.layout import Graph, Version
 from serving.tensors import Array
 
 TASK: Final = "generate-images"
-EVERY: Final = 8  # of the vocabulary's names, that is drawn
+SHOWN: Final = VOCABULARY[::8]
 SEED: Final = 7
 INCHES: Final = 0.75  # of a picture, at 100 pixels an inch
 LONGEST_NAME: Final = 12  # characters of a line
@@ -28,10 +29,10 @@ def can_draw(version: Version) -> bool:
     return version.manifest is not None and version.manifest.task == TASK
 
 
-def draw_sheet(version: Version) -> bytes:
+def draw_sheet(version: Version, names: Sequence[str] = SHOWN) -> bytes:
     """A PNG below 150 kB: each name from the same noise, without a prompt, as it was learned, and led further."""
     settings, words = open_drawing(version)
-    names, usual = VOCABULARY[::EVERY], settings.guidance
+    usual = settings.guidance
     tokens = np.concatenate([words.encode(name)[0] for name in names])
     null = words.row(words.tokenizer.encode(settings.text.null).ids)[0]
     asked = Asked(tokens, null, [SEED] * len(names))
@@ -50,7 +51,7 @@ def _serve(graph: Graph) -> Any:
     return parity.serve(content, config)
 
 
-def _sheet(names: tuple[str, ...], drawn: dict[float, Array]) -> bytes:
+def _sheet(names: Sequence[str], drawn: dict[float, Array]) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
