@@ -84,16 +84,16 @@ class DrawingFamily(TrainedFamily[Scores, Tensor]):
 
     def data(self, *, quick: bool) -> Splits:
         """Training rows: latents and the prompts that may stand for them; validation rows: latents with one prompt each
-        and noise of theirs; test rows: the names as tokens, and what is asked for as it should look.
+        and noise of theirs; test rows: the names as tokens, and what is asked for as it should look. Things that are
+        turned around are for codecs alone.
         """
         named = emoji_prompts.things()[: QUICK_THINGS if quick else None]
         shown = self._shown(named, QUICK_VIEWS if quick else emoji_prompts.VIEWS - JUDGED)
         encode, self.decoder = self.codec(shown, quick=quick)
+        learned, judged = (_upright(part, len(named)) for part in (shown.train, shown.validation))
         prompts = np.stack([emoji_prompts.tokens_of(texts) for texts in emoji_prompts.prompts_of(named)])
-        train = Rows(
-            {LATENTS: latents_of(encode, shown.train), "prompts": prompts[shown.train.targets]}, shown.train.targets
-        )
-        validation = self._with_noise(latents_of(encode, shown.validation), prompts[shown.validation.targets, 0])
+        train = Rows({LATENTS: latents_of(encode, learned), "prompts": prompts[learned.targets]}, learned.targets)
+        validation = self._with_noise(latents_of(encode, judged), prompts[judged.targets, 0])
         test = Rows({TOKENS: prompts[:, 0], **shown.test.inputs}, shown.test.targets)
         return Splits(card=shown.card, test=test, train=train, validation=validation)
 
@@ -175,6 +175,12 @@ class DrawingFamily(TrainedFamily[Scores, Tensor]):
         sampling = self.sampling.model_copy(update={"guidance": guidance})
         asked = Asked(tokens, emoji_prompts.null_tokens(1), range(len(tokens)))
         return draw(graphs, sampling, self.latents, asked)
+
+
+def _upright(shown: Rows, things: int) -> Rows:
+    """Those of every other view, which are not turned around."""
+    chosen = np.arange(len(shown)) // things % 2 == 0
+    return Rows({PIXELS: shown.inputs[PIXELS][chosen]}, shown.targets[chosen])
 
 
 def latents_of(encode: nn.Module, shown: Rows) -> Array:
