@@ -34,8 +34,10 @@ from serving.tensors import Array, Tensors, rows
 WIDTH: Final = 64  # of what the U-Net looks at for each token
 HEADS: Final = 4
 JUDGED: Final = 2  # views of each thing by which the best epoch is found; it is learned from the others
+LEARNED: Final = (0, 2, 4)  # views that the U-Net learns: in the middle, a little higher, a little lower
+ROUNDS: Final = 4  # in which an epoch shows them, each time with other noise
 SAMPLES: Final = 2  # pictures of each name that are judged
-QUICK_THINGS, QUICK_VIEWS = 8, 4
+QUICK_THINGS, QUICK_VIEWS = 8, 5
 GUIDANCES: Final = (0.0, 1.0, 2.0, 4.0, 7.0)  # that are measured beside the usual one
 AT_ONCE: Final = 64  # pictures that are encoded together
 TEXT_SETTINGS: Final = {
@@ -84,13 +86,14 @@ class DrawingFamily(TrainedFamily[Scores, Tensor]):
 
     def data(self, *, quick: bool) -> Splits:
         """Training rows: latents and the prompts that may stand for them; validation rows: latents with one prompt each
-        and noise of theirs; test rows: the names as tokens, and what is asked for as it should look. Things that are
-        turned around are for codecs alone.
+        and noise of theirs; test rows: the names as tokens, and what is asked for as it should look. A codec
+        learns of more views than the U-Net does.
         """
         named = emoji_prompts.things()[: QUICK_THINGS if quick else None]
         shown = self._shown(named, QUICK_VIEWS if quick else emoji_prompts.VIEWS - JUDGED)
         encode, self.decoder = self.codec(shown, quick=quick)
-        learned, judged = (_upright(part, len(named)) for part in (shown.train, shown.validation))
+        learned = _views(shown.train, LEARNED * ROUNDS, len(named))
+        judged = _views(shown.train, LEARNED[:1], len(named))
         prompts = np.stack([emoji_prompts.tokens_of(texts) for texts in emoji_prompts.prompts_of(named)])
         train = Rows({LATENTS: latents_of(encode, learned), "prompts": prompts[learned.targets]}, learned.targets)
         validation = self._with_noise(latents_of(encode, judged), prompts[judged.targets, 0])
@@ -177,9 +180,9 @@ class DrawingFamily(TrainedFamily[Scores, Tensor]):
         return draw(graphs, sampling, self.latents, asked)
 
 
-def _upright(shown: Rows, things: int) -> Rows:
-    """Those of every other view, which are not turned around."""
-    chosen = np.arange(len(shown)) // things % 2 == 0
+def _views(shown: Rows, views: Sequence[int], things: int) -> Rows:
+    """Those of so many views of each of so many things."""
+    chosen = np.concatenate([np.arange(view * things, (view + 1) * things) for view in views])
     return Rows({PIXELS: shown.inputs[PIXELS][chosen]}, shown.targets[chosen])
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from exporters.data.emoji_prompts import PAD
 from exporters.transformer import Layer
 
 
 class Words(nn.Module):
     """Token ids int64 [N, longest] -> context float32 [N, longest, width], in which each word knows of the others.
 
-    Padding is a word like others, as with Stable Diffusion: so contexts need no mask.
+    Padding, token 0, is nothing in it: so contexts need no mask, and a text is the sum of its words.
     """
 
     def __init__(self, vocabulary: int, longest: int, width: int, heads: int) -> None:
@@ -23,4 +24,4 @@ class Words(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         context: Tensor = self.norm(self.layer(self.words(tokens) + self.places))
-        return context
+        return context * (tokens != PAD).unsqueeze(2)

@@ -50,21 +50,21 @@ class Diffusion(DrawingFamily):
     )
     preprocessing: ClassVar = {**sampling.model_dump(), "text": TEXT_SETTINGS, "latents": latents, "scale": SCALE}
     recipe = Recipe(
-        epochs=300,
+        epochs=160,
         batch_size=32,
         optimizer="adam",
-        learning_rate=2e-3,
+        learning_rate=3e-3,
         warm_up=0.02,
-        patience=300,
+        patience=160,
         precision="bfloat16",
         clip_norm=1.0,
-        ema=0.998,
+        ema=0.995,
         threads=1,
     )
     quick_recipe = Recipe(epochs=2, batch_size=16, optimizer="adam", learning_rate=2e-3, ema=0.9)
 
     def unet(self) -> nn.Module:
-        return UNet(self.latents, (64, 64), WIDTH)
+        return UNet(self.latents, (48, 64), WIDTH)
 
     def codec(self, shown: Splits, *, quick: bool) -> tuple[nn.Module, nn.Module]:
         encode, decoder = make_codec(shown.train.inputs[PIXELS])
@@ -91,21 +91,21 @@ class Ddpm(DrawingFamily):
     )
     preprocessing: ClassVar = {**sampling.model_dump(), "text": TEXT_SETTINGS, "latents": latents}
     recipe = Recipe(
-        epochs=300,
+        epochs=160,
         batch_size=32,
         optimizer="adam",
-        learning_rate=2e-3,
+        learning_rate=3e-3,
         warm_up=0.02,
-        patience=300,
+        patience=160,
         precision="bfloat16",
         clip_norm=1.0,
-        ema=0.998,
+        ema=0.995,
         threads=1,
     )
     quick_recipe = Diffusion.quick_recipe
 
     def unet(self) -> nn.Module:
-        return UNet(self.latents, (48, 64), WIDTH, patch=4)
+        return UNet(self.latents, (48, 48), WIDTH, patch=4)
 
 
 Diffusion.variants = (Ddpm,)
