@@ -83,7 +83,7 @@ class Told(nn.Module):
 class Sketch(nn.Module):
     """What a text lets expect at each place, laid beside what is seen: context -> float32 [N, channels, side, side].
 
-    Most of what is known of a thing is kept here: blocks of convolutions, which know no place by itself, learn a drawing
+    Most of what is known of a thing is kept here: blocks of convolutions, which know no place by itself, learn drawings
     by heart more slowly.
     """
 
