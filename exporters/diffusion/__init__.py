@@ -3,6 +3,8 @@
 network.py      the U-Net
 prompts.py      words to what the U-Net looks at
 codec.py        the autoencoder around it, in whose latents it works
-training.py     all of them as one network, and what it should predict of noise that was added
+rows.py         things as they look, as latents, with noise
+denoising.py    all networks as one, and what it should predict of noise that was added
 drawing.py      pictures out of noise, by the very solvers that serve
+family.py       what families of such networks have in common
 """

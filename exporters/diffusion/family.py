@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar, Final, cast
 
 import numpy as np
@@ -12,34 +12,30 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from exporters.data import emoji, emoji_names, emoji_prompts
-from exporters.data.emoji_names import Named
+from exporters.data import emoji_prompts
 from exporters.data.splits import Rows, Splits
 from exporters.diffusion.codec import MIDDLE, Pixels
 from exporters.diffusion.denoising import Denoiser, Scores, noised
 from exporters.diffusion.drawing import Asked, Shape, draw
 from exporters.diffusion.prompts import Words
+from exporters.diffusion.rows import LEARNED, VIEWS, latents_of, noisy_rows, shown_things, views_of
 from exporters.family import PARITY_ROWS, Predict, TrainedFamily
 from exporters.judge import open_judge
 from exporters.layers import PixelsIn
 from exporters.measures.measured import Measured
 from exporters.measures.prompts import prompt_measures
-from exporters.provenance import digest_arrays
 from exporters.published import rounded
 from serving.diffusion.drawing import Sampling
 from serving.drawing_task import CONTEXT, DECODER, LATENTS, PIXELS, TEXT, TIMESTEP, TOKENS, UNET
-from serving.repository.manifest import Data, Licence
+from serving.repository.manifest import Licence
 from serving.tensors import Array, Tensors, rows
 
 WIDTH: Final = 64  # of what the U-Net looks at for each token
 HEADS: Final = 4
-JUDGED: Final = 2  # views of each thing by which the best epoch is found; it is learned from the others
-LEARNED: Final = (0, 2, 4)  # views that the U-Net learns: in the middle, a little higher, a little lower
 ROUNDS: Final = 4  # in which an epoch shows them, each time with other noise
 SAMPLES: Final = 2  # pictures of each name that are judged
 QUICK_THINGS, QUICK_VIEWS = 8, 5
 GUIDANCES: Final = (0.0, 1.0, 2.0, 4.0, 7.0)  # that are measured beside the usual one
-AT_ONCE: Final = 64  # pictures that are encoded together
 TEXT_SETTINGS: Final = {
     "max_tokens": emoji_prompts.LONGEST,
     "pad": emoji_prompts.PAD,
@@ -90,39 +86,15 @@ class DrawingFamily(TrainedFamily[Scores, Tensor]):
         learns of more views than the U-Net does.
         """
         named = emoji_prompts.things()[: QUICK_THINGS if quick else None]
-        shown = self._shown(named, QUICK_VIEWS if quick else emoji_prompts.VIEWS - JUDGED)
+        shown = shown_things(named, self.side, QUICK_VIEWS if quick else VIEWS)
         encode, self.decoder = self.codec(shown, quick=quick)
-        learned = _views(shown.train, LEARNED * ROUNDS, len(named))
-        judged = _views(shown.train, LEARNED[:1], len(named))
+        learned = views_of(shown.train, LEARNED * ROUNDS, len(named))
+        judged = views_of(shown.train, LEARNED[:1], len(named))
         prompts = np.stack([emoji_prompts.tokens_of(texts) for texts in emoji_prompts.prompts_of(named)])
         train = Rows({LATENTS: latents_of(encode, learned), "prompts": prompts[learned.targets]}, learned.targets)
-        validation = self._with_noise(latents_of(encode, judged), prompts[judged.targets, 0])
+        validation = noisy_rows(latents_of(encode, judged), prompts[judged.targets, 0], self.sampling.schedule.steps)
         test = Rows({TOKENS: prompts[:, 0], **shown.test.inputs}, shown.test.targets)
         return Splits(card=shown.card, test=test, train=train, validation=validation)
-
-    def _shown(self, named: Sequence[Named], views: int) -> Splits:
-        """Pixels of each thing; targets: its number."""
-        parts = {"train": range(views), "validation": range(views, views + JUDGED), "test": range(1)}
-        pixels = {part: emoji_prompts.pictures(named, self.side, views=some) for part, some in parts.items()}
-        numbers = np.arange(len(named))
-        card = Data(
-            name=f"{len(named)} emoji by name",
-            source=f"drawn by tidegate from Debian's {emoji.PACKAGE}; names of Debian's {emoji_names.PACKAGE}",
-            licence=f"{emoji.LICENCE} (emoji); {emoji_names.LICENCE} (names)",
-            digest=digest_arrays([*pixels.values()]),
-            rows={part: len(some) for part, some in pixels.items()},
-            note="Test rows are the names that were learned: nothing is claimed of others.",
-        )
-        found = {part: Rows({PIXELS: some}, np.tile(numbers, len(parts[part]))) for part, some in pixels.items()}
-        return Splits(card=card, **found)
-
-    def _with_noise(self, latents: Array, tokens: Array) -> Rows:
-        """Noise of all timesteps in turn, the same each time."""
-        chance, count, steps = np.random.default_rng(0), len(latents), self.sampling.schedule.steps
-        noise = chance.standard_normal(latents.shape, np.float32)
-        timesteps = chance.permutation(count)[:, np.newaxis] * steps // count
-        inputs = {LATENTS: latents, TOKENS: tokens, "noise": noise, "timesteps": timesteps}
-        return Rows(inputs, np.arange(count))
 
     def network(self) -> nn.Module:
         tokens = emoji_prompts.make_tokenizer().get_vocab_size()
@@ -178,19 +150,6 @@ class DrawingFamily(TrainedFamily[Scores, Tensor]):
         sampling = self.sampling.model_copy(update={"guidance": guidance})
         asked = Asked(tokens, emoji_prompts.null_tokens(1), range(len(tokens)))
         return draw(graphs, sampling, self.latents, asked)
-
-
-def _views(shown: Rows, views: Sequence[int], things: int) -> Rows:
-    """Those of so many views of each of so many things."""
-    chosen = np.concatenate([np.arange(view * things, (view + 1) * things) for view in views])
-    return Rows({PIXELS: shown.inputs[PIXELS][chosen]}, shown.targets[chosen])
-
-
-def latents_of(encode: nn.Module, shown: Rows) -> Array:
-    """What the encoder makes of the rows' pixels."""
-    parts = torch.split(torch.from_numpy(shown.inputs[PIXELS]), AT_ONCE)
-    with torch.no_grad():
-        return np.concatenate([encode.eval()(part).numpy() for part in parts])
 
 
 def _rounded(network: nn.Module) -> nn.Module:

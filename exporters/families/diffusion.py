@@ -12,8 +12,9 @@ from torch import nn
 
 from exporters.data.splits import Rows, Splits
 from exporters.diffusion.codec import CHANNELS, SCALE, Decoding, make_codec
-from exporters.diffusion.family import TEXT_SETTINGS, WIDTH, DrawingFamily, latents_of
+from exporters.diffusion.family import TEXT_SETTINGS, WIDTH, DrawingFamily
 from exporters.diffusion.network import UNet
+from exporters.diffusion.rows import latents_of
 from exporters.family import Recipe
 from exporters.training import train
 from serving.diffusion.drawing import Sampling
@@ -40,8 +41,8 @@ class Diffusion(DrawingFamily):
     model = "diffusion"
     intended_use = (
         "Draw one of a hundred things by its name, such as a red apple, as an emoji of 64 pixels. To learn from and to "
-        "test with: it has learned the drawings of these hundred names by heart, each at other places and sizes, and "
-        "knows nothing else; words that it does not know count for nothing."
+        "test with: it has learned the drawings of these hundred names by heart, so the seed changes little more than "
+        "their place. It knows no other things; words that it does not know count for nothing."
     )
     side = 64
     latents = (CHANNELS, 64 // SCALE, 64 // SCALE)
@@ -82,7 +83,7 @@ class Ddpm(DrawingFamily):
     model = "ddpm"
     intended_use = (
         "Draw one of a hundred things by its name as an emoji of 32 pixels, to compare with `diffusion`: the same "
-        "prompts, without an autoencoder. It knows nothing but these hundred."
+        "prompts and drawings, learned by heart, without an autoencoder. It knows no other things."
     )
     side = 32
     latents = (3, 32, 32)

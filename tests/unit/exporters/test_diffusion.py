@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from exporters import parity, to_onnx
-from exporters.data.emoji_prompts import NULL
+from exporters.data.emoji_prompts import NULL, PAD
 from exporters.diffusion import denoising
 from exporters.diffusion.codec import CHANNELS, SCALE, Pixels, make_codec
 from exporters.diffusion.denoising import Denoiser, noised
 from exporters.diffusion.drawing import Asked, draw
 from exporters.diffusion.network import UNet
+from exporters.diffusion.prompts import Words
 from exporters.graph_config import make_config
 from exporters.measures.prompts import BY_GUIDANCE, prompt_measures
 from serving.diffusion.drawing import Sampling
@@ -29,7 +30,7 @@ ROWS, TOKENS, WIDTH = 12, 5, 16
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    made = UNet(3, (16, 24), WIDTH, patch=2).eval()
+    made = UNet((3, 16, 16), (16, 24), WIDTH, patch=2).eval()
     for parameter in made.parameters():  # those that begin as nothing, too
         nn.init.normal_(parameter, std=0.1)
     return made
@@ -179,3 +180,12 @@ def test_measures_count_names_among_the_first_five_beside_the_emoji_themselves()
     assert found.metrics["prompt_in_top1"].baseline == 1.0
     assert found.metrics["unprompted_in_top5"].baseline == 0.05
     assert found.tables[BY_GUIDANCE].rows[0] == ("0", 0.5, 0.0)
+
+
+def test_padding_says_nothing_and_the_order_of_words_something():
+    torch.manual_seed(0)
+    words = Words(10, 4, 8, 2)
+    context = words(torch.tensor([[5, 6, PAD, PAD], [6, 5, PAD, PAD]]))
+    assert not context[:, 2:].any()
+    assert context[:, :2].any(dim=2).all()
+    assert (context[0, :2].sum(dim=0) - context[1, :2].sum(dim=0)).abs().max() > 1e-3
