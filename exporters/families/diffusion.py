@@ -47,7 +47,7 @@ class Diffusion(DrawingFamily):
     side = 64
     latents = (CHANNELS, 64 // SCALE, 64 // SCALE)
     sampling = Sampling(
-        schedule=Schedule(kind="cosine"), prediction="sample", sampler="dpm-solver++", steps=20, guidance=4.0
+        schedule=Schedule(kind="cosine"), prediction="sample", sampler="dpm-solver++", steps=20, guidance=1.5
     )
     preprocessing: ClassVar = {**sampling.model_dump(), "text": TEXT_SETTINGS, "latents": latents, "scale": SCALE}
     recipe = Recipe(
@@ -88,7 +88,7 @@ class Ddpm(DrawingFamily):
     side = 32
     latents = (3, 32, 32)
     sampling = Sampling(
-        schedule=Schedule(kind="cosine"), prediction="sample", sampler="ddim", steps=40, guidance=4.0, clip=1.0
+        schedule=Schedule(kind="cosine"), prediction="sample", sampler="ddim", steps=40, guidance=1.5, clip=1.0
     )
     preprocessing: ClassVar = {**sampling.model_dump(), "text": TEXT_SETTINGS, "latents": latents}
     recipe = Recipe(

@@ -40,7 +40,7 @@ def draw_sheet(version: Version, names: Sequence[str] = SHOWN) -> bytes:
         graphs = {role: stack.enter_context(_serve(graph)) for role, graph in version.graphs.items()}
         drawn = {
             guidance: draw(graphs, settings.model_copy(update={"guidance": guidance}), settings.latents, asked)
-            for guidance in sorted({0.0, 1.0, usual, 2 * usual})
+            for guidance in sorted({0.0, 1.0, usual, 2 * usual, 4 * usual})
         }
     return _sheet(names, drawn)
 
