@@ -34,7 +34,7 @@ def shown_things(named: Sequence[Named], side: int, views: int) -> Splits:
         licence=f"{emoji.LICENCE} (emoji); {emoji_names.LICENCE} (names)",
         digest=digest_arrays([*pixels.values()]),
         rows={"train": len(LEARNED) * len(named), "test": len(named)},
-        note=f"Each thing in {len(LEARNED)} places; a decoder of latents, where there is one, learned of {views} views. "
+        note=f"Each thing in {len(LEARNED)} places; a decoder of latents, if there is one, learned of {views} views. "
         "Test rows are the names that were learned: nothing is claimed of others.",
     )
     found = {part: Rows({PIXELS: some}, np.tile(numbers, len(parts[part]))) for part, some in pixels.items()}
