@@ -7,7 +7,6 @@ them; R. Rombach et al., https://arxiv.org/abs/2112.10752, train both ends and h
 
 from __future__ import annotations
 
-import copy
 from typing import Final, TypeVar
 
 import numpy as np
@@ -62,8 +61,8 @@ class Decoder(nn.Module):
         return picture
 
 
-def make_codec(pixels: Array) -> tuple[Encoder, Decoder]:
-    """Of pictures uint8 [N, height, width, 3]: an encoder, and a decoder that knows the linear way back.
+def principal_components(pixels: Array) -> tuple[Encoder, Decoding]:
+    """Of pictures uint8 [N, height, width, 3]: an encoder, and a decoder to be trained, which knows the linear way back.
 
     Each component is divided by the root of its deviation: by all of it, what is hardly seen would be learned as hard
     as what is; by nothing, what is fine would drown in the last of the noise. All together have variance 1.
@@ -79,7 +78,7 @@ def make_codec(pixels: Array) -> tuple[Encoder, Decoder]:
         np.ascontiguousarray(part.T.reshape(CHANNELS, SCALE, SCALE, colours).transpose(0, 3, 1, 2))
         for part in (components / scales, components * scales)
     )
-    return Encoder(to_latents, -to_latents.sum(axis=(2, 3)) @ colour), Decoder(to_pixels, colour)
+    return Encoder(to_latents, -to_latents.sum(axis=(2, 3)) @ colour), Decoding(to_pixels, colour)
 
 
 def _known(layer: L, weight: Array, bias: Array) -> L:
@@ -113,16 +112,16 @@ class Pixels(nn.Module):
 
 
 class Decoding(Learner):
-    """How a decoder learns: rows of latents, and pixels as targets."""
+    """How a decoder learns: rows of latents, and pixels as targets. weight, bias: of the linear way back."""
 
     model = "the decoder"
     score_name = "decibels"
 
-    def __init__(self, decoder: Decoder) -> None:
-        self.decoder = decoder
+    def __init__(self, weight: Array, bias: Array) -> None:
+        self.weight, self.bias = weight, bias
 
     def network(self) -> nn.Module:
-        return copy.deepcopy(self.decoder)
+        return Decoder(self.weight, self.bias)
 
     def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
         return functional.l1_loss(scores, _numbers(targets))

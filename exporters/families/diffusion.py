@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 from torch import nn
 
 from exporters.data.splits import Rows, Splits
-from exporters.diffusion.codec import CHANNELS, SCALE, Decoding, make_codec
+from exporters.diffusion.codec import CHANNELS, SCALE, principal_components
 from exporters.diffusion.family import TEXT_SETTINGS, WIDTH, DrawingFamily
 from exporters.diffusion.network import UNet
 from exporters.diffusion.rows import latents_of
@@ -68,7 +68,7 @@ class Diffusion(DrawingFamily):
         return UNet(self.latents, (48, 64), WIDTH)
 
     def codec(self, shown: Splits, *, quick: bool) -> tuple[nn.Module, nn.Module]:
-        encode, decoder = make_codec(shown.train.inputs[PIXELS])
+        encode, decoding = principal_components(shown.train.inputs[PIXELS])
         parts = {part: getattr(shown, part) for part in ("train", "validation", "test")}
         pairs = {part: Rows({LATENTS: latents_of(encode, rows)}, rows.inputs[PIXELS]) for part, rows in parts.items()}
         trained = train(

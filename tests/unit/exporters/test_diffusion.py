@@ -10,7 +10,7 @@ from torch import nn
 from exporters import parity, to_onnx
 from exporters.data.emoji_prompts import NULL, PAD
 from exporters.diffusion import denoising
-from exporters.diffusion.codec import CHANNELS, SCALE, Pixels, make_codec
+from exporters.diffusion.codec import CHANNELS, SCALE, Pixels, principal_components
 from exporters.diffusion.denoising import Denoiser, noised
 from exporters.diffusion.drawing import Asked, draw
 from exporters.diffusion.network import UNet
@@ -111,10 +111,10 @@ def test_latents_have_variance_one_and_lead_back_to_the_picture():
     chance = np.random.default_rng(0)
     coarse = chance.integers(0, 256, (12, 8, 8, 3), np.uint8)
     pixels = coarse.repeat(4, axis=1).repeat(4, axis=2)  # 12 numbers a patch, of 192
-    encode, decoder = make_codec(pixels)
+    encode, decoding = principal_components(pixels)
     with torch.no_grad():
         latents = encode(torch.from_numpy(pixels))
-        back = Pixels(decoder.eval())(latents).numpy()
+        back = Pixels(decoding.network().eval())(latents).numpy()
     assert latents.shape == (12, CHANNELS, 32 // SCALE, 32 // SCALE)
     assert latents.square().mean(dim=(0, 2, 3)).sum().item() / CHANNELS == pytest.approx(1, abs=0.1)
     assert np.abs(back.astype(int) - pixels).max() <= 1
