@@ -62,7 +62,7 @@ class Decoder(nn.Module):
 
 
 def principal_components(pixels: Array) -> tuple[Encoder, Decoding]:
-    """Of pictures uint8 [N, height, width, 3]: an encoder, and a decoder to be trained, which knows the linear way back.
+    """Of pictures uint8 [N, height, width, 3]: an encoder, and how a decoder learns from the linear way back.
 
     Each component is divided by the root of its deviation: by all of it, what is hardly seen would be learned as hard
     as what is; by nothing, what is fine would drown in the last of the noise. All together have variance 1.

@@ -71,9 +71,8 @@ class Diffusion(DrawingFamily):
         encode, decoding = principal_components(shown.train.inputs[PIXELS])
         parts = {part: getattr(shown, part) for part in ("train", "validation", "test")}
         pairs = {part: Rows({LATENTS: latents_of(encode, rows)}, rows.inputs[PIXELS]) for part, rows in parts.items()}
-        trained = train(
-            Decoding(decoder), Splits(card=shown.card, **pairs), QUICK_DECODER if quick else DECODER, seed=0
-        )
+        recipe = QUICK_DECODER if quick else DECODER
+        trained = train(decoding, Splits(card=shown.card, **pairs), recipe, seed=0)
         return encode, trained.network
 
 
