@@ -64,8 +64,8 @@ class UNet(nn.Module):
 class Told(nn.Module):
     """Timestep and the context's sum -> float32 [N, TOLD, 1, 1].
 
-    Convolutions of one place and pooling, not dense layers and a mean: those an engine adds up in another order in a
-    batch of one row than in a larger one, and a picture must not depend on whom it shares its batches with.
+    The tokens are added up by pooling: ONNX Runtime sums an axis of one row in another order than of several, and a
+    picture must not depend on whom it shares its batches with.
     """
 
     def __init__(self, memory: int) -> None:

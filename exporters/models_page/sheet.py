@@ -66,7 +66,7 @@ def _sheet(names: Sequence[str], drawn: dict[float, Array]) -> bytes:
             if row == 0:
                 axis.set_title("\n".join(_lines(names[column])), fontsize=7)
         axes[row][0].set_ylabel(
-            f"{guidance:g}" if guidance else "no\nprompt", fontsize=8, rotation=0, ha="right", va="center"
+            f"guidance\n{guidance:g}" if guidance else "no\nprompt", fontsize=8, rotation=0, ha="right", va="center"
         )
     canvas.draw()
     return as_png(np.asarray(canvas.buffer_rgba())[:, :, :3])
