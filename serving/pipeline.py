@@ -15,17 +15,17 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from serving.deadline import by_deadline
-from serving.engine import Call, Engine, Run, check_inputs
+from serving.engine import Call, Engine
 from serving.errors import InvalidInput, TaskMismatch, TidegateError
 from serving.monitoring.agreement import same_tensors
 from serving.shadow import Shadows
+from serving.steps import LentSteps
 from serving.task import Reply, Request, Watcher
 from serving.telemetry import Stages
 from serving.tensors import Tensors
@@ -151,8 +151,8 @@ class Pipeline:
             name = resident.key(role).name
             return Inference(name, version.number, outputs, stages, self._mirror(resident, compare))
 
-    def _steps(self, resident: Resident, call: Call, stages: Stages, watcher: Watcher | None = None) -> _Steps:
-        return _Steps(resident, self._engine, self._threads, call, stages=stages, watcher=watcher)
+    def _steps(self, resident: Resident, call: Call, stages: Stages, watcher: Watcher | None = None) -> LentSteps:
+        return LentSteps(resident, self._engine, self._threads, call, stages=stages, watcher=watcher)
 
     def _mirror(self, resident: Resident, compare: Callable[[Resident], Awaitable[float]]) -> Callable[[], None] | None:
         """What starts a copy of an answered request; None when no version is in the shadow."""
@@ -165,76 +165,6 @@ class Pipeline:
                 return await compare(shadow)
 
         return lambda: self._shadows.offer(shadow.version.model, shadow.version.number, run)
-
-
-class _Steps:
-    """Satisfies task.Steps for one request."""
-
-    __slots__ = (
-        "_begun_s", "_call", "_counted_s", "_engine", "_loop_begun_s", "_resident", "_stages", "_threads", "watcher",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        resident: Resident,
-        engine: Engine,
-        threads: Threads,
-        call: Call,
-        *,
-        stages: Stages,
-        watcher: Watcher | None,
-    ) -> None:
-        self.watcher = watcher
-        self._resident = resident
-        self._engine = engine
-        self._threads = threads
-        self._call = call
-        self._stages = stages
-        self._counted_s = 0.0  # up to when runs are
-        self._begun_s: dict[str, float] = {}  # role -> when its first run ended
-        self._loop_begun_s = math.inf  # as above, of the first role that is run again
-
-    async def pre(self, function: Callable[[], Tensors]) -> Tensors:
-        tensors, waited_s, ran_s = await self._threads.prepare(self._resident.version.model, function)
-        self._stages.queue_s += waited_s
-        self._stages.pre_s += ran_s
-        return tensors
-
-    async def run(self, graph: str, inputs: Tensors) -> Tensors:
-        resident = self._resident
-        key = resident.key(graph)
-        batched = resident.version.graphs[graph].config.rules.max_batch_size > 0
-        check_inputs(inputs, resident.loaded[graph].inputs, batched=batched)
-        if graph in self._begun_s:
-            self._loop_begun_s = min(self._loop_begun_s, self._begun_s[graph])
-        call = self._call
-        begun_s = self._begun_s.get(graph, self._loop_begun_s)  # what ends a loop has begun with it
-        if begun_s < math.inf:
-            call = Call(call.deadline_s, call.priority, begun_s)
-        run: Run = await self._engine.run(key, inputs, call)
-        self._count(run)
-        self._begun_s.setdefault(graph, self._counted_s)
-        return run.outputs
-
-    def _count(self, run: Run) -> None:
-        """Of runs at the same time, each second counts once."""
-        ended_s, lasted_s = time.monotonic(), run.queue_s + run.run_s
-        share = min(1.0, (ended_s - self._counted_s) / lasted_s) if lasted_s else 0.0
-        self._counted_s = ended_s
-        self._stages.queue_s += share * run.queue_s
-        self._stages.run_s += share * run.run_s
-
-    def post(self, function: Callable[[], T]) -> T:
-        started_s = time.monotonic()
-        result = function()
-        self._stages.post_s += time.monotonic() - started_s
-        return result
-
-    async def post_aside(self, function: Callable[[], T]) -> T:
-        result, waited_s, ran_s = await self._threads.run(self._resident.version.model, function)
-        self._stages.queue_s += waited_s
-        self._stages.post_s += ran_s
-        return result
 
 
 def _of_one(watcher: Watcher | None, index: int) -> Watcher | None:

@@ -15,7 +15,7 @@ KINDS: Final = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredco
 PREDICTIONS: Final = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
 # Schedulers with a sampler of ours that goes their way; with all others DPM-Solver++ draws, by the same network.
 SAMPLERS: Final = {"DDIMScheduler": "ddim", "DDPMScheduler": "ddpm"}
-SPACINGS: Final = {"DDIMScheduler": "leading", "DDPMScheduler": "leading", "PNDMScheduler": "leading"}
+SPACING: Final = "leading"  # of those two, where the file says nothing; DPM-Solver++'s is linspace
 # What would lead elsewhere, and the value with which it does not.
 UNTAKEN: Final[Mapping[str, Any]] = {
     "trained_betas": None,
@@ -48,7 +48,7 @@ def read_sampling(config: Mapping[str, Any], guidance: float) -> dict[str, Any]:
         "sampler": sampler,
         "steps": STEPS[sampler],
         "guidance": guidance,
-        "spacing": config.get("timestep_spacing", SPACINGS.get(name, "linspace")),
+        "spacing": config.get("timestep_spacing", SPACING if name in SAMPLERS else "linspace"),
         "offset": config.get("steps_offset", 0),
         "ends": "clean" if config.get("set_alpha_to_one", True) else "first",
     }

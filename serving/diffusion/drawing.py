@@ -97,8 +97,13 @@ class Drawing:
 
     @property
     def latents(self) -> Array:
-        """The sample as networks take it, float32."""
-        return self.sample.astype(np.float32)
+        """The sample as networks take it, float32; infinite where a network has led too far."""
+        return _single(self.sample)
+
+    @property
+    def preview(self) -> Array:
+        """What was thought to come out at the last step, or the noise before the first, as decoders take it."""
+        return _single(self.sample if self.clean is None else self.clean)
 
     def step(self, prediction: Array) -> Drawing:
         """After one more step, by what the network predicts of `latents` at `timestep`, of their shape."""
@@ -114,6 +119,11 @@ class Drawing:
         else:
             sample = dpm_solver(self.sample, clean, self.clean, (plan.levels[max(0, i - 1)], level, following))
         return replace(self, sample=sample, count=i + 1, clean=clean)
+
+
+def _single(sample: Floats) -> Array:
+    with np.errstate(over="ignore"):
+        return sample.astype(np.float32)
 
 
 def any_seed() -> int:

@@ -21,6 +21,7 @@ from serving.task import Parameters, Reply, Request
 from serving.versions.router import Target
 
 MOST_PICTURES: Final = 10
+FIXED: Final[Any] = {"x-tidegate-fixed": True}  # there for clients that send it: no choice
 TEXT: Final = "text"
 
 
@@ -34,12 +35,18 @@ class ImageOrder(BaseModel):
         int | None, Field(ge=1, le=MOST_PICTURES, description="How many pictures, of seeds that follow each other.")
     ] = 1
     response_format: Annotated[
-        Literal["b64_json"] | None, Field(description="Pictures come in the answer: nothing is put on the web.")
+        Literal["b64_json"] | None,
+        Field(description="Pictures come in the answer: nothing is put on the web.", json_schema_extra=FIXED),
     ] = "b64_json"
-    output_format: Literal["png"] | None = "png"
-    quality: Annotated[Literal["auto", "standard"] | None, Field(description="Ask for more steps instead.")] = "auto"
-    background: Literal["auto", "opaque"] | None = "auto"
-    stream: Annotated[Literal[False] | None, Field(description="The events of a job say how far it is.")] = False
+    output_format: Annotated[Literal["png"] | None, Field(json_schema_extra=FIXED)] = "png"
+    quality: Annotated[
+        Literal["auto", "standard"] | None,
+        Field(description="Ask for more steps instead.", json_schema_extra=FIXED),
+    ] = "auto"
+    background: Annotated[Literal["auto", "opaque"] | None, Field(json_schema_extra=FIXED)] = "auto"
+    stream: Annotated[
+        Literal[False] | None, Field(description="The events of a job say how far it is.", json_schema_extra=FIXED)
+    ] = False
     user: Annotated[Any, Field(description="Ignored.")] = None
     # What take_target reads; here for the documentation.
     model: Annotated[str | None, Field(description="Without it the default model draws.")] = None

@@ -8,6 +8,7 @@ import { takePictures } from "./intake.js";
 import { showPicture } from "./picture.js";
 import { addressOf, ask, Refusal } from "./server.js";
 import { modelChoices, tasksOf, versionChoices } from "./tasks.js";
+import { bodyOf, clearPictures, showPictures, showWriting } from "./writing.js";
 
 const state = { tasks: [], models: [], task: null, controls: [], file: null, key: "", keyWanted: false, running: null };
 
@@ -52,11 +53,10 @@ function showTasks() {
   byId("tasks").querySelector(".pills").replaceChildren(...pills);
   byId("controls").hidden = !state.tasks.length;
   if (!state.tasks.length) {
-    showProblem({ title: "Nothing to try here", detail: "This server has no task that takes a picture." });
+    showProblem({ title: "Nothing to try here", detail: "This server has no task that can be tried on this page." });
     return;
   }
   const verb = state.task?.verb;
-  const able = (task) => modelChoices(state.models, task.verb).length;
   const task = state.tasks.find((one) => one.verb === verb) ?? state.tasks.find(able) ?? state.tasks[0];
   pills[state.tasks.indexOf(task)].querySelector("input").checked = true;
   chooseTask(task);
@@ -64,16 +64,32 @@ function showTasks() {
 
 // What is chosen
 
+const able = (task) => modelChoices(state.models, task.verb).length > 0;
+
 function chooseTask(task) {
+  if (task !== state.task) {
+    stop();
+    clearAnswer();
+    clearPictures();
+  }
   state.task = task;
   byId("task-summary").textContent = task.summary;
-  byId("file").accept = task.mediaTypes.join(",");
+  showStage();
   state.controls = task.parameters.map((parameter) => ({ name: parameter.name, ...controlOf(parameter) }));
   byId("parameters").replaceChildren(...state.controls.map((control) => control.node));
   const choices = modelChoices(state.models, task.verb);
   fill(byId("model"), choices.length ? choices : [["", "none"]]);
   byId("model").disabled = byId("send").disabled = !choices.length;
   chooseModel();
+}
+
+/** What the left side has room for: a picture that is sent, or those that come back for a text. */
+function showStage() {
+  const { text, mediaTypes } = state.task ?? {};
+  showWriting(text);
+  byId("empty").hidden = Boolean(text || state.file);
+  byId("figure").hidden = Boolean(text || !state.file);
+  byId("file").accept = (mediaTypes ?? []).join(",");
 }
 
 function chooseModel() {
@@ -88,7 +104,7 @@ function query() {
   const given = new URLSearchParams(byId("version").value);
   const several = byId("model").options.length > 1;
   if (byId("model").value && (several || String(given))) given.set("model", byId("model").value);
-  for (const { name, value } of state.controls) {
+  for (const { name, value } of state.task.text ? [] : state.controls) {
     if (value() !== null) given.set(name, value());
   }
   return String(given) && `?${given}`;
@@ -96,6 +112,7 @@ function query() {
 
 function changed() {
   showCurl();
+  if (!byId("send").disabled && state.task.text) return state.running ? undefined : say("Write a text, then send it.");
   if (!byId("send").disabled) return send();
   stop();
   clearAnswer();
@@ -106,18 +123,19 @@ function changed() {
 
 function showCurl() {
   if (!state.task) return;
-  const { path, part } = state.task;
+  const { path, part, text } = state.task;
   const fileName = state.file?.name || "picture.jpg";
   const url = addressOf(path) + query();
-  byId("curl").textContent = curlText({ url, part, fileName, withKey: state.keyWanted });
+  const body = text && bodyOf(text, state.controls);
+  byId("curl").textContent = curlText({ url, part, fileName, body, withKey: state.keyWanted });
 }
 
 /** `made`: the picture is no file of this device yet. */
 async function choosePicture(file, made = false) {
   stop();
   state.file = file;
-  byId("empty").hidden = true;
-  byId("figure").hidden = false;
+  if (state.task?.text) chooseTaskOfPictures();
+  showStage();
   clearAnswer();
   showCurl();
   const image = byId("picture");
@@ -132,6 +150,16 @@ async function choosePicture(file, made = false) {
   if (state.task) changed();
 }
 
+/** A picture that comes while a task takes texts is for the first task that takes pictures. */
+function chooseTaskOfPictures() {
+  const tasks = state.tasks.filter((one) => !one.text);
+  const task = tasks.find(able) ?? tasks[0];
+  const pill = [...byId("tasks").querySelectorAll("input")].find((one) => one.value === task?.verb);
+  if (!pill) return;
+  pill.checked = true;
+  chooseTask(task);
+}
+
 // Sending
 
 /** Leaves the request that is under way; what it still brings is not shown. */
@@ -143,25 +171,24 @@ function stop(said = "") {
 }
 
 async function send() {
-  if (!state.file) return say("Choose a picture to begin.");
+  const { path, text } = state.task;
+  if (!text && !state.file) return say("Choose a picture to begin.");
   if (!byId("controls").reportValidity()) return;
-  const { file } = state;
-  const { path, part } = state.task;
   const target = path + query();
-  if (state.running?.target === target && state.running.file === file) return; // Enter is a change and a submission
+  const what = text ? bodyOf(text, state.controls) : state.file;
+  if (state.running?.target === target && state.running.what === what) return; // Enter is a change and a submission
   stop();
-  const running = (state.running = Object.assign(new AbortController(), { target, file }));
+  const running = (state.running = Object.assign(new AbortController(), { target, what }));
   waiting(true);
-  const body = new FormData();
-  body.append(part, file, file.name);
   const begun = performance.now();
   try {
-    const response = await ask(target, { method: "POST", body, key: state.key, signal: running.signal });
+    const response = await ask(target, { method: "POST", ...requestOf(what), key: state.key, signal: running.signal });
     const answer = await readAnswer(response);
     if (state.running !== running) return;
     const tookMs = performance.now() - begun;
     const { naturalWidth: width, naturalHeight: height } = byId("picture");
     clearAnswer();
+    if (text) answer.shown = JSON.stringify(showPictures(answer.reply), null, 2);
     byId("json").textContent = answer.shown;
     say(showAnswer({ ...answer, tookMs }, { width, height }), true);
   } catch (error) {
@@ -171,6 +198,14 @@ async function send() {
   }
   waiting(false);
   state.running = null;
+}
+
+/** A picture goes as a form's part, a text in JSON. */
+function requestOf(what) {
+  if (typeof what === "string") return { body: what, type: "application/json" };
+  const body = new FormData();
+  body.append(state.task.part, what, what.name);
+  return { body };
 }
 
 /** The line of where things stand. `shown`: the panel shows it too, so that it is for screen readers alone. */
@@ -221,7 +256,14 @@ function askForKey() {
 
 byId("controls").addEventListener("submit", (event) => {
   event.preventDefault();
-  changed();
+  if (state.task.text) send();
+  else changed();
+});
+byId("text").addEventListener("input", showCurl);
+byId("text").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  byId("controls").requestSubmit();
 });
 byId("cancel").addEventListener("click", () => {
   stop("Cancelled.");

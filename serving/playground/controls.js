@@ -4,7 +4,8 @@ import { element } from "./elements.js";
 
 const MOST_STEPS = 100; // of a slider: a longer one cannot be set by hand
 
-/** A control for one OpenAPI parameter: its `node`, and `value()` as the query has it, null where nothing need be sent. */
+/** A control for one OpenAPI parameter: its `node`, and `value()` as the query has it, null where nothing need be sent.
+ * `numeric`: JSON has it as a number. */
 export function controlOf({ name, description, required, schema }) {
   const id = `parameter-${name}`;
   const input = inputOf(schema);
@@ -17,7 +18,7 @@ export function controlOf({ name, description, required, schema }) {
   const slider = sliderOf(schema, input, name);
   if (slider) row.prepend(slider);
   const node = element("div", { className: "field" }, element("label", { htmlFor: id }, name), row, hint);
-  return { node, value: () => sentValue(input, schema, required) };
+  return { node, numeric: input.type === "number", value: () => sentValue(input, schema, required) };
 }
 
 function inputOf(schema) {

@@ -12,10 +12,11 @@ function formFile(part, name) {
   return `${part}=@${plain ? path : `"${path.replace(/[\\"]/g, String.raw`\$&`)}"`}`;
 }
 
-/** The command that sends a file as a form's part. The key itself is never shown. */
-export function curlText({ url, part, fileName, withKey }) {
+/** The command that sends a file as a form's part, or a JSON body. The key itself is never shown. */
+export function curlText({ url, part, fileName, body, withKey }) {
   const words = ["curl"];
   if (withKey) words.push('-H "Authorization: Bearer $KEY"');
-  words.push(`-F ${quoted(formFile(part, fileName))}`, quoted(url));
+  if (body) words.push("-H 'Content-Type: application/json'", `-d ${quoted(body)}`, quoted(url));
+  else words.push(`-F ${quoted(formFile(part, fileName))}`, quoted(url));
   return words.join(" ");
 }

@@ -11,14 +11,14 @@ export class Refusal extends Error {
 export const addressOf = (path) => new URL(`.${path}`, document.baseURI).href;
 
 /** The answer's Response. Refusal when the server cannot be reached or refuses; AbortError when the signal says so. */
-export async function ask(path, { key, ...options } = {}) {
-  const headers = key ? { Authorization: `Bearer ${key}` } : {};
+export async function ask(path, { key, type, ...options } = {}) {
+  const headers = { ...(key && { Authorization: `Bearer ${key}` }), ...(type && { "Content-Type": type }) };
   let response;
   try {
     response = await fetch(addressOf(path), { ...options, headers, cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    const detail = "It is not running, this device has no way to it, or it hung up while the picture was sent.";
+    const detail = "It is not running, this device has no way to it, or it hung up while it was being asked.";
     throw new Refusal({ title: "The server cannot be reached", detail, remedy: "See that it runs, then send again." });
   }
   if (!response.ok) throw await refusalOf(response);
@@ -27,7 +27,8 @@ export async function ask(path, { key, ...options } = {}) {
 
 async function refusalOf(response) {
   const { status, headers } = response;
-  const problem = await response.json().catch(() => ({}));
+  const told = await response.json().catch(() => ({}));
+  const problem = told.error?.message ? { code: told.error.code, detail: told.error.message } : told; // OpenAI's shape
   const waitS = headers.get("retry-after");
   const requestId = headers.get("x-request-id");
   const facts = [`HTTP ${status}`];

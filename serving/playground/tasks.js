@@ -3,9 +3,11 @@
 // Which model answers: the same for every task, chosen by controls of their own.
 const TARGET = new Set(["model", "version", "label"]);
 
-/** Tasks that take a picture, out of the OpenAPI document, in its order. */
+/** Tasks that take a picture, or a text in JSON, out of the OpenAPI document, in its order. */
 export function tasksOf(openapi) {
   return Object.entries(openapi.paths ?? {}).flatMap(([path, { post }]) => {
+    const written = writtenTask(path, post);
+    if (written) return [written];
     const content = post?.requestBody?.content ?? {};
     const mediaTypes = Object.keys(content).filter((type) => type.startsWith("image/"));
     const parts = Object.entries(content["multipart/form-data"]?.schema?.properties ?? {});
@@ -17,6 +19,19 @@ export function tasksOf(openapi) {
       .map((one) => ({ ...one, schema: plain(one.schema ?? {}, openapi) }));
     return [{ verb, path, part, mediaTypes, parameters, summary: post.summary ?? "" }];
   });
+}
+
+/** A task whose JSON has one text that must be there and whose route takes nothing else; null for any other. */
+function writtenTask(path, post) {
+  const verb = post?.["x-tidegate-task"];
+  const { "application/json": json, ...others } = post?.requestBody?.content ?? {};
+  const properties = json?.schema?.properties ?? {};
+  const [name, ...more] = json?.schema?.required ?? [];
+  if (!verb || Object.keys(others).length || more.length || properties[name]?.type !== "string") return null;
+  const parameters = Object.entries(properties)
+    .map(([name, schema]) => ({ name, description: schema.description, schema: plain(schema, {}) }))
+    .filter((one) => one.name !== name && !TARGET.has(one.name) && one.schema.type && !one.schema["x-tidegate-fixed"]);
+  return { verb, path, text: { name, example: json.example?.[name] }, parameters, summary: post.summary ?? "" };
 }
 
 /** A schema without the wrapping of optional and shared types. */

@@ -175,7 +175,10 @@ class GenerateImages(Task[GenerateParameters]):
             prediction = (await steps.run(UNET, _step_rows(drawing, context)))[PREDICTION]
             drawing = await _step(drawing, prediction, order.guidance, steps)
             await self._tell(drawing, steps)
-        pixels = (await steps.run(DECODER, {LATENTS: drawing.latents[np.newaxis]}))[PIXELS]
+        latents = drawing.latents[np.newaxis]
+        if not np.isfinite(latents).all():
+            raise OutputInvalid("The model led to samples that are not finite.")
+        pixels = (await steps.run(DECODER, {LATENTS: latents}))[PIXELS]
         found = {PIXELS: pixels, SEED: np.array([order.seed]), STEPS: np.array([drawing.count])}
         return await steps.post_aside(lambda: self.decode(found, request))
 
@@ -216,10 +219,9 @@ class GenerateImages(Task[GenerateParameters]):
         watcher = steps.watcher
         if watcher is None:
             return
-        preview = None
-        clean, every = drawing.clean, watcher.preview_every
-        if clean is not None and every and drawing.count % every == 0 and not drawing.done:
-            outputs = await steps.run(DECODER, {LATENTS: clean.astype(np.float32)[np.newaxis]})
+        preview, every = None, watcher.preview_every
+        if every and drawing.count % every == 0 and not drawing.done:
+            outputs = await steps.run(DECODER, {LATENTS: drawing.preview[np.newaxis]})
             preview = await steps.post_aside(lambda: _png(outputs[PIXELS][0]))
         watcher.told(Progress(drawing.count, len(drawing.plan.timesteps), preview))
 

@@ -17,6 +17,7 @@ from http_rig import connect, gateway_process, metrics, request_bytes, reset, se
 from serving.codecs.pixels import pixels_of
 from serving.engines.fake import FakeEngine
 from serving.gateway.errors import IMAGES_PATH
+from serving.keys import KeyFile
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +226,20 @@ def test_other_methods_and_bodies_are_refused_in_the_same_shape(gateway):
 def test_there_is_no_other_route_for_it(gateway):
     answer = httpx.post(f"{gateway.url}/v1/generate-images", json={"text": "a red disc"})
     assert (answer.status_code, answer.json()["code"]) == (404, "route_not_found")
+
+
+def test_without_a_key_or_with_a_wrong_one_nobody_is_let_in(tmp_path):
+    tiny.add_diffusion(tmp_path / "repository", "painter")
+    keys = KeyFile(tmp_path / "keys.json")
+    key, admin = keys.add("caller", ["predict"])[0], keys.add("operator", ["admin"])[0]
+    with gateway_process(tmp_path / "repository", tmp_path / "state", TIDEGATE_KEYS=str(keys.path)) as closed:
+        base = f"{closed.url}/v1"
+        with openai.OpenAI(base_url=base, api_key=key) as client:
+            assert client.images.generate(model="painter", prompt="a red disc").data
+        for wrong, kind in (("sk-wrong", openai.AuthenticationError), (admin, openai.PermissionDeniedError)):
+            with openai.OpenAI(base_url=base, api_key=wrong) as client, pytest.raises(kind) as caught:
+                client.images.generate(model="painter", prompt="a red disc")
+            assert set(caught.value.body) == {"message", "type", "param", "code"}
 
 
 # On an engine that can be watched

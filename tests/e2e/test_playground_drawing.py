@@ -366,4 +366,4 @@ def test_a_task_that_no_model_does_is_said_to_be_so(browser, server):
 def test_a_server_without_such_tasks_is_said_to_be_one(browser, server):
     server.openapi = document()
     with opened(browser, server.url) as shown:
-        assert "no task that takes a picture" in shown.page.inner_text("#problem")
+        assert "no task that can be tried" in shown.page.inner_text("#problem")

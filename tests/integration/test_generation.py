@@ -11,12 +11,13 @@ import httpx
 import onnxruntime
 import pytest
 import tiny
+import unet_rig
 from http_rig import gateway_process, serving
 
 from serving.engines.fake import FakeEngine
 from serving.gateway.errors import IMAGES_PATH
 
-RUN_S = 0.01
+RUN_S = 0.02
 AS_MANY = 8  # rows that cost a GPU no more than one
 
 
@@ -152,22 +153,37 @@ def test_what_has_begun_is_finished_though_queues_are_full(tmp_path):
     assert set(asyncio.run(main())) == {200, 503}
 
 
-def test_a_picture_is_the_same_to_the_bit_whoever_is_drawn_beside_it(tmp_path):
-    """Of the tiny graphs, on the engine itself; those of a real architecture are in test_import_diffusers.py."""
-    tiny.add_diffusion(tmp_path / "repository")
+@pytest.mark.parametrize("side", [16, 20])
+def test_a_picture_is_the_same_to_the_bit_whoever_is_drawn_beside_it(tmp_path, side):
+    """A U-Net on the engine itself, at mixed steps, guidance, samplers and prompts."""
+    unet_rig.add_unet(tmp_path / "repository", side=side, instances=2)
     orders = [
-        {"prompt": f"a {tiny.COLOURS[i % 3]} disc", "guidance": (1, 1.1, 1.2)[i % 3], "steps": 10 + i, "seed": i}
+        {
+            "prompt": f"a {tiny.COLOURS[i % 3]} disc", "guidance": (1, 3, 7.5)[i // 3 % 3], "steps": 6 + i, "seed": i,
+            "sampler": ("ddim", "dpm-solver++", "ddpm")[i // 2 % 3],
+        }
         for i in range(12)
-    ]
+    ]  # fmt: skip
     with gateway_process(tmp_path / "repository", tmp_path / "state") as gateway:
         alone = [drawn(gateway.url, order) for order in orders]
-        for _ in range(3):
+        before = rows_and_runs(gateway.url)
+        for _ in range(2):
             with ThreadPoolExecutor(len(orders)) as pool:
                 assert list(pool.map(lambda order: drawn(gateway.url, order), orders)) == alone
+        rows, runs = (after - earlier for after, earlier in zip(rows_and_runs(gateway.url), before, strict=True))
     assert len(set(alone)) == len(orders)
+    steps = 2 * sum(order["steps"] for order in orders)
+    assert rows == 2 * sum(order["steps"] * (1 if order["guidance"] == 1 else 2) for order in orders)
+    assert runs < 0.9 * steps, "steps did share batches"
 
 
 def drawn(url: str, order) -> str:
-    answer = httpx.post(f"{url}{IMAGES_PATH}", json=order, timeout=30)
+    answer = httpx.post(f"{url}{IMAGES_PATH}", json=order, timeout=60)
     assert answer.status_code == 200, answer.text
     return answer.json()["data"][0]["b64_json"]
+
+
+def rows_and_runs(url: str) -> tuple[int, int]:
+    """Of the network."""
+    found = httpx.get(f"{url}/v2/models/generate-images/versions/1/stats").json()["model_stats"][0]
+    return found["inference_count"], found["execution_count"]

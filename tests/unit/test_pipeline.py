@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from serving.errors import DeadlinePassed, EngineFailed, ImageInvalid, QueueFull
 from serving.picture_task import EXAMPLE_PNG
 from serving.pipeline import CALLER_LEFT
 from serving.settings import read_settings
-from serving.task import Request
+from serving.task import Progress, Request, Watcher
 from serving.tasks.classify import ClassifyParameters
+from serving.tasks.generate_images import GenerateParameters
 from serving.versions.router import Target
 
 ANYONE = Target()
@@ -179,5 +181,71 @@ def test_more_pictures_than_may_wait_for_a_thread_are_refused_at_once(tmp_path, 
             refused = [result for result in results if isinstance(result, QueueFull)]
             assert len(refused) == 5
             assert counted(parts, "colours", "ok") == asked - 5
+
+    asyncio.run(main())
+
+
+# Progress
+
+
+def drawing(seed: int) -> Request[GenerateParameters]:
+    return Request(b"a red disc", GenerateParameters(seed=seed, steps=4), kind="text")
+
+
+def test_who_watches_hears_of_each_request_by_its_place(tmp_path):
+    async def main():
+        tiny.add_diffusion(tmp_path / "repository")
+        async with gateway(tmp_path, FakeEngine()) as parts:
+            told: list[Progress] = []
+            watcher = Watcher(told.append, preview_every=3)
+            requests = [drawing(seed) for seed in range(3)]
+            answers = await parts.pipeline.predict_all("generate-images", ANYONE, requests, ANY_TIME, watcher)
+            assert [reply.seed for reply in answers.replies] == [0, 1, 2]
+            for i in range(3):
+                mine = [one for one in told if one.index == i]
+                assert [(one.step, one.steps) for one in mine] == [(step, 4) for step in (1, 2, 3, 4)]
+                assert [one.preview is not None for one in mine] == [False, False, True, False]
+            told.clear()
+            await parts.pipeline.predict("generate-images", ANYONE, drawing(1), ANY_TIME, watcher)
+            assert [(one.step, one.index) for one in told] == [(1, 0), (2, 0), (3, 0), (4, 0)]
+
+    asyncio.run(main())
+
+
+def test_what_is_called_off_runs_no_further_step(tmp_path):
+    async def main():
+        tiny.add_diffusion(tmp_path / "repository")
+        engine = FakeEngine(service_s=lambda _: 0.01)
+        async with gateway(tmp_path, engine) as parts:
+            heard = asyncio.Event()
+            watcher = Watcher(lambda progress: heard.set() if progress.step == 5 else None)
+            request = Request(b"a red disc", GenerateParameters(steps=500), kind="text")
+            work = asyncio.create_task(parts.pipeline.predict("generate-images", ANYONE, request, ANY_TIME, watcher))
+            await heard.wait()
+            work.cancel()
+            await asyncio.wait([work])
+            runs = len(engine.runs)
+            assert runs <= 1 + 5 + 1, "the text, the steps that were told of, and one that may have begun"
+            await asyncio.sleep(0.05)
+            assert len(engine.runs) == runs
+
+    asyncio.run(main())
+
+
+def test_what_ends_a_loop_is_not_turned_away(tmp_path):
+    """The decoder's queue is full when the steps are done: their work would be lost."""
+
+    async def main():
+        tiny.add_diffusion(tmp_path / "repository")
+        engine = FakeEngine()
+        async with gateway(tmp_path, engine) as parts:
+            (key,) = [key for key in parts.engine._lanes if key.name == "generate-images.decoder"]
+            lane = parts.engine._lanes[key]
+            lane._stated = replace(lane._stated, max_queue_rows=0)
+            answer = await parts.pipeline.predict("generate-images", ANYONE, drawing(1), ANY_TIME)
+            assert answer.reply.seed == 1
+            once = Request(b"a red disc", GenerateParameters(steps=1), kind="text")
+            with pytest.raises(QueueFull):
+                await parts.pipeline.predict("generate-images", ANYONE, once, ANY_TIME)
 
     asyncio.run(main())
