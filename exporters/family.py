@@ -46,7 +46,8 @@ class Recipe:
     patience: epochs without a lower validation loss after which training stops. momentum: of SGD only.
     precision: of the multiplications in training; weights, losses and what is served are float32 in any case.
     clip_norm: the longest gradient that is let through as it is. ema: what a moving average of the weights keeps of
-    itself at each step, such as 0.999; with it the average is validated and published instead of the weights.
+    itself at each step, such as 0.999; with it the average is validated and published instead of the weights. threads:
+    of the processor, if it has as many; sums depend on how many share them, so the number is the recipe's.
     """
 
     epochs: PositiveInt
@@ -61,6 +62,7 @@ class Recipe:
     precision: Literal["float32", "bfloat16"] = "float32"
     clip_norm: Positive | None = None
     ema: Share | None = None
+    threads: PositiveInt = 2
 
 
 class Family(ABC, Generic[D]):
@@ -133,17 +135,15 @@ class Family(ABC, Generic[D]):
         return {}
 
 
-class TrainedFamily(Family[Splits[Any]], Generic[S, T]):
-    """A family that is trained here, by exporters/training. S: what its network gives; T: its targets, in batches."""
+class Learner(ABC, Generic[S, T]):
+    """What exporters/training trains. S: what its network gives; T: its targets, in batches."""
 
-    recipe: ClassVar[Recipe]
-    quick_recipe: ClassVar[Recipe]  # for tests: seconds
-    quick_floors: ClassVar[Mapping[str, float]]  # what the quick recipe must reach
-    # Trained on the same rows and measured alike, to be the headline metric's baseline, which must be beaten.
-    rival: ClassVar[type[TrainedFamily] | None] = None
+    model: ClassVar[str]  # what it is called where people watch it learn
+    score_name: ClassVar[str] = "score"  # what `score` is called there
 
-    score_name: ClassVar[str] = "score"  # what `score` is called where people read it
-    search_space: ClassVar[Space | None] = None  # fields of Recipe that `--search` draws; None: those of DEFAULTS
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """A fresh network that takes the rows' inputs and gives scores."""
 
     @abstractmethod
     def loss(self, scores: S, targets: T) -> Tensor:
@@ -157,6 +157,17 @@ class TrainedFamily(Family[Splits[Any]], Generic[S, T]):
         """A training batch, changed in ways that do not change the targets. By default as it is."""
         del generator
         return inputs
+
+
+class TrainedFamily(Family[Splits[Any]], Learner[S, T], Generic[S, T]):
+    """A family that is trained here, by exporters/training."""
+
+    recipe: ClassVar[Recipe]
+    quick_recipe: ClassVar[Recipe]  # for tests: seconds
+    quick_floors: ClassVar[Mapping[str, float]]  # what the quick recipe must reach
+    # Trained on the same rows and measured alike, to be the headline metric's baseline, which must be beaten.
+    rival: ClassVar[type[TrainedFamily] | None] = None
+    search_space: ClassVar[Space | None] = None  # fields of Recipe that `--search` draws; None: those of DEFAULTS
 
 
 def models() -> dict[str, type[Family[Any]]]:

@@ -3,5 +3,6 @@
 page.py       the text, from manifests alone: a test can afford to hold the committed page against it
 samples.py    published graphs, run on the engine that serves them, on the rows published with them
 pictures.py   those rows and answers, drawn
+sheet.py      pictures that a version draws of texts
 writing.py    all of it, to a folder
 """

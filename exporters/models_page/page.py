@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from exporters import learning_curve, runs
 from exporters.models_page.samples import can_be_shown
+from exporters.models_page.sheet import can_draw
 from serving.repository.layout import Index, Version
 from serving.repository.manifest import Data, Manifest, Metric, Parity, Table
 
@@ -26,6 +27,11 @@ def newest(index: Index) -> list[Version]:
     """The newest version of each model, by name, of those that have a manifest."""
     versions = [model.versions[max(model.versions)] for model in index.models.values()]
     return sorted((version for version in versions if version.manifest), key=lambda version: version.model)
+
+
+def has_picture(version: Version) -> bool:
+    """Whether what it answers can be shown."""
+    return can_be_shown(version) or can_draw(version)
 
 
 def text(index: Index, docs: Path) -> str:
@@ -54,8 +60,10 @@ def _headlines(manifest: Manifest) -> Iterator[str]:
 def _model(version: Version, docs: Path) -> str:
     manifest = _manifest(version)
     parts = [f"## {version.model}\n", f"{_escape(manifest.intended_use)}\n"]
-    if can_be_shown(version):
-        parts.append(f"![What {version.model} answers]({PICTURES}/{version.model}.png)\n")
+    if has_picture(version):
+        parts.append(
+            f"![What {version.model} {'draws' if can_draw(version) else 'answers'}]({PICTURES}/{version.model}.png)\n"
+        )
     parts.append(_table(("", ""), _facts(version, manifest)))
     if manifest.metrics:
         parts.append(_table(("metric", "value", "floor", "baseline", "rows"), _metric_rows(manifest)))

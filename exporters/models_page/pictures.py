@@ -34,7 +34,7 @@ def draw(samples: Samples) -> bytes:
         _show(axes[0][row], samples.pixels[row])
         _ANSWERS[samples.task](axes[:, row], samples, row)
     canvas.draw()
-    return _as_png(np.asarray(canvas.buffer_rgba())[:, :, :3])
+    return as_png(np.asarray(canvas.buffer_rgba())[:, :, :3])
 
 
 def _show(axis: Any, pixels: Array) -> None:
@@ -98,8 +98,8 @@ def _colour(class_id: int) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _as_png(pixels: Array) -> bytes:
-    """With as many colours of a palette as fit into the size."""
+def as_png(pixels: Array) -> bytes:
+    """uint8 [height, width, 3] with as many colours of a palette as fit into the size."""
     import PIL.Image
 
     picture = PIL.Image.fromarray(np.ascontiguousarray(pixels))

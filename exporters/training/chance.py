@@ -7,35 +7,32 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Generator
 
-# Sums depend on how many threads share them, so the number belongs to the recipe, not to the machine.
-THREADS: Final = 2
-
 
 @contextmanager
-def deterministic(seed: int, device: torch.device | None = None) -> Iterator[None]:
+def deterministic(seed: int, device: torch.device | None = None, threads: int = 2) -> Iterator[None]:
     """Seeds python, numpy and torch, and holds torch to reproducible algorithms; all is put back afterwards.
 
     On a GPU the seed holds and the algorithms are free: some have no reproducible form there.
     """
     on_gpu = device is not None and device.type != "cpu"
-    python, legacy, threads = random.getstate(), np.random.get_state(), torch.get_num_threads()  # noqa: NPY002
+    python, legacy, before = random.getstate(), np.random.get_state(), torch.get_num_threads()  # noqa: NPY002
     strict = torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng(devices=[device] if on_gpu else []):
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002 - for libraries that still draw from it
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(not on_gpu)
-        torch.set_num_threads(min(THREADS, os.cpu_count() or 1))
+        torch.set_num_threads(min(threads, os.cpu_count() or 1))
         try:
             yield
         finally:
-            torch.set_num_threads(threads)
+            torch.set_num_threads(before)
             torch.use_deterministic_algorithms(strict)
             np.random.set_state(legacy)  # noqa: NPY002
             random.setstate(python)

@@ -14,7 +14,7 @@ from torch import nn
 
 from exporters.data.splits import Splits
 from exporters.errors import CheckpointRefused, TrainingStopped
-from exporters.family import Recipe, TrainedFamily
+from exporters.family import Learner, Recipe
 from exporters.training.chance import Chance, deterministic
 from exporters.training.checkpoint import ANEW, Checkpoint
 from exporters.training.progress import Progress
@@ -51,7 +51,7 @@ class Trained:
 
 
 def train(
-    family: TrainedFamily[Any, Any], data: Splits[Any], recipe: Recipe, seed: int, options: Options | None = None
+    family: Learner[Any, Any], data: Splits[Any], recipe: Recipe, seed: int, options: Options | None = None
 ) -> Trained:
     """Trains a fresh network of the family. The same seed, recipe and rows give the same weights on one machine's CPU.
 
@@ -61,7 +61,7 @@ def train(
     options = options or Options()
     started_s = time.perf_counter()
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
-    with deterministic(seed, device), ExitStack() as stack:
+    with deterministic(seed, device, recipe.threads), ExitStack() as stack:
         network = _arranged(family.network()).to(device)
         if device.type != "cpu":
             stack.enter_context(device)  # so that what families make in their losses is made where the batch is

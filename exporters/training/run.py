@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from exporters.data.splits import Rows, Splits
 from exporters.errors import TrainingDiverged
-from exporters.family import Recipe, TrainedFamily
+from exporters.family import Learner, Recipe
 from exporters.training import batches
 from exporters.training.chance import Chance
 from exporters.training.optimizer import make_optimizer, moving_average
@@ -38,7 +38,7 @@ class Epoch:
 class Run:
     """A network on its device, its optimizer, its chance, its average if the recipe wants one, and what came of it."""
 
-    family: TrainedFamily[Any, Any]
+    family: Learner[Any, Any]
     network: nn.Module
     data: Splits[Any]
     recipe: Recipe

@@ -22,6 +22,8 @@ NEEDS = {
     "captioner": need_emoji,
     "captioner-transformer": need_emoji,
     "clip": need_names,
+    "ddpm": need_names,
+    "diffusion": need_names,
     "minilm": need_names,
     "minilm-static": need_names,
     "transfer": need_emoji,

@@ -6,14 +6,15 @@ import json
 import numpy as np
 import PIL.Image
 import pytest
+import tiny
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 from exporters import publish
 from exporters.cli import main
 from exporters.graph_config import make_config
-from exporters.models_page import page, pictures
-from exporters.models_page.samples import Samples, can_be_shown, run_samples
+from exporters.models_page import page, pictures, sheet
+from exporters.models_page.samples import Samples, run_samples
 from exporters.models_page.writing import write
 from serving.repository.layout import scan
 from serving.repository.manifest import Code, Data, Licence, Manifest, Metric, Table
@@ -119,7 +120,7 @@ def test_the_committed_page_is_that_of_the_committed_models(request):
 def test_the_committed_pictures_are_there_and_small(request):
     docs = request.config.rootpath / "docs"
     versions = page.newest(scan(request.config.rootpath / "model_repository"))
-    wanted = {f"{version.model}.png" for version in versions if can_be_shown(version)}
+    wanted = {f"{version.model}.png" for version in versions if page.has_picture(version)}
     found = {file.name: file.stat().st_size for file in (docs / page.PICTURES).iterdir()}
     assert set(found) == wanted, "docs/models/ is not that of model_repository. Run: make models-page"
     assert max(found.values()) <= pictures.MOST_BYTES
@@ -184,6 +185,23 @@ def test_a_box_is_drawn_where_it_was_found(repository):
     left, width = frame[0], frame[-1] - frame[0]
     assert columns.min() == pytest.approx(left + 4 / SIDE * width, abs=0.05 * width)
     assert rows.max() > rows.min()
+
+
+def test_a_sheet_shows_what_is_drawn_of_names_with_each_guidance(tmp_path):
+    tiny.add_diffusion(tmp_path, "painter")
+    version = scan(tmp_path).models["painter"].versions[1]
+    assert page.has_picture(version)
+    drawn = sheet.draw_sheet(version, ("red", "blue"))
+    assert drawn == sheet.draw_sheet(version, ("red", "blue"))
+    assert len(drawn) <= pictures.MOST_BYTES
+    pixels = np.asarray(PIL.Image.open(io.BytesIO(drawn)).convert("RGB")).astype(int)
+    height, width = pixels.shape[:2]
+    reddish = pixels[..., 0] - pixels[..., 2] > 120
+    bluish = pixels[..., 2] - pixels[..., 0] > 120
+    assert reddish[:, : width // 2].sum() > 20 * max(1, reddish[:, 2 * width // 3 :].sum())
+    assert bluish[:, 2 * width // 3 :].sum() > 20 * max(1, bluish[:, : width // 2].sum())
+    rows = np.flatnonzero(reddish.any(axis=1))
+    assert rows.min() > height / 5, "without a prompt nothing is red"
 
 
 def test_many_colours_still_fit():
