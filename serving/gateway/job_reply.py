@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from serving.errand import read_errand, read_replies
-from serving.errors import ParameterInvalid
+from serving.errors import ParameterInvalid, TidegateError
 from serving.gateway.http import Inbound, Outbound
 from serving.gateway.openai_images import write_images
 from serving.job_store import Event, Job
@@ -119,6 +119,9 @@ def write_event(event: Event, data: bytes) -> bytes:
 
 
 def _result(job: Job, content: bytes) -> bytes:
-    verb = read_errand(job.content).verb
-    writer = WRITERS.get(verb)
-    return content if writer is None else writer(read_replies(verb, content), int(job.ended or 0))
+    """As the task's route writes it; as it was kept, where there is none or another release kept it."""
+    try:
+        verb = read_errand(job.content).verb
+        return WRITERS[verb](read_replies(verb, content), int(job.ended or 0))
+    except (KeyError, ValueError, TidegateError):
+        return content

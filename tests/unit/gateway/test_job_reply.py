@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 from http_rig import Exchange
 
 from serving.errors import ParameterInvalid
-from serving.gateway.job_reply import digest_of, key_of, last_event_of, prefers_job, write_event
-from serving.job_store import Event
+from serving.gateway.job_reply import digest_of, key_of, last_event_of, prefers_job, write_event, write_job
+from serving.job_store import Event, Job
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,13 @@ def test_all_that_says_what_is_asked_for_is_in_the_digest():
     asked = [("/a", "", b"x"), ("/b", "", b"x"), ("/a", "n=2", b"x"), ("/a", "", b"y"), ("/a", "", b"")]
     digests = {digest_of(Exchange(path=path, query=query).inbound, body) for path, query, body in asked}
     assert len(digests) == len(asked)
+
+
+def test_a_result_that_another_release_kept_is_told_as_it_is():
+    job = Job("j", "ann", b'{"of": "another release"}', "succeeded", 1.5, result=b'[{"a":1}]', ended=2.5, expires=9.0)
+    told = orjson.loads(write_job(job))
+    assert told["result"] == [{"a": 1}]
+    assert (told["created"], told["ended"], told["expires_at"]) == (1, 2, 9)
 
 
 def test_an_event_is_written_as_streams_have_it():
