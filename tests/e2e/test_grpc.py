@@ -312,7 +312,7 @@ def test_the_default_port_may_be_taken(tmp_path):
         _, complaint = process.communicate(timeout=60)
     assert line.startswith("tidegate serves double/1 on http://")
     assert line.endswith("no gRPC: port 8090 is taken)\n")
-    assert "WARNING serving.bootstrap: no gRPC: 127.0.0.1:8090: address already in use." in complaint
+    assert "WARNING serving.running: no gRPC: 127.0.0.1:8090: address already in use." in complaint
     assert process.returncode == 0
 
 

@@ -21,7 +21,7 @@ PUBLIC = {"/livez", "/readyz", "/docs", "/docs/swagger-ui-bundle.js", "/docs/swa
           "/openapi.json", "/v2/health/live", "/v2/health/ready", "/",
           "/playground/mark.svg", "/playground/page.css",
           *(f"/playground/{script}.js" for script in ("answer", "app", "controls", "curl", "elements", "intake",
-                                                      "picture", "rle", "samples", "server", "tasks"))}  # fmt: skip
+                                                      "picture", "rle", "samples", "server", "tasks", "writing"))}  # fmt: skip
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get", "post")
 
 
