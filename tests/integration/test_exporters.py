@@ -100,7 +100,7 @@ def test_the_list_shows_what_was_reached(quick):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["train", "nothing", "--repository", "x"], 2, "cnn, efficientnet"),
+        (["train", "nothing", "--repository", "x"], 2, "cnn, diffusion, efficientnet"),
         (["train", "cnn", "--quick"], 2, "name a --repository"),
         (["train", "cnn", "--seed", "-1"], 2, "seed"),
         (["train"], 2, "FAMILY"),
