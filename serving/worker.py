@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from serving.errors import JobsUnavailable
-from serving.job_run import outcome
+from serving.job_run import BUG, outcome
 from serving.job_store import POISONED, Claimed, Failure, JobStore, Lease
 from serving.news import News
 from serving.pipeline import Pipeline
@@ -30,6 +30,7 @@ TICK_S: Final = 0.5  # between looks at what others did; of one's own work it is
 PACE_S: Final = 0.01  # between passes: steps that are quicker are written down together
 AWAY_S: Final = (1.0, 2.0)  # between tries while the store is away
 HOLD_S: Final = 5.0  # after it was: leases ran out that nobody could renew, and those who run the jobs come first
+STOP_S: Final = 5.0  # for a step to end
 COUNT_S: Final = 1.0
 SWEEP_S: Final = 60.0
 
@@ -172,7 +173,7 @@ class Worker:
                 await _stopped(run)
                 self._ended(run, "lost")
             elif run.task.done() and not run.report.pending().told:
-                await self._end(run, run.task.result())
+                await self._end(run, BUG if run.task.cancelled() else run.task.result())
         if any(report.told for report in reports.values()):
             self.news.tell()
 
@@ -213,4 +214,6 @@ class Worker:
 
 async def _stopped(run: _Run) -> None:
     run.task.cancel()
-    await asyncio.wait([run.task])
+    _, left = await asyncio.wait([run.task], timeout=STOP_S)
+    if left:  # it can write nothing any more
+        log.error("job %s does not stop", run.lease.job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -36,7 +37,8 @@ async def begin(client: httpx.AsyncClient, headers: dict[str, str] | None = None
 
 async def ended(client: httpx.AsyncClient, ident: str, patience_s: float = 20.0) -> dict[str, Any]:
     """The job at its end."""
-    async with client.stream("GET", f"/v1/jobs/{ident}/events", timeout=patience_s) as answer:
+    path = f"/v1/jobs/{ident}/events"
+    async with asyncio.timeout(2 * patience_s), client.stream("GET", path, timeout=patience_s) as answer:
         assert answer.status_code == 200
         async for event in events(answer):
             if event.kind == "done":
