@@ -9,7 +9,7 @@ import time
 from redis.asyncio.connection import AbstractConnection
 
 from serving.redis.link import EXCHANGE_S, RedisLink
-from serving.redis.wire import FAULTS, Wire, hang_up
+from serving.redis.wire import FAULTS, Wire, hang_up, heeded
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class RedisNews:
                 return True
         if self._asked:
             raise TimeoutError  # no PONG
-        await connection.send_command("PING", check_health=False)
+        await heeded(connection.send_command("PING", check_health=False))
         self._asked = True
         return False
 

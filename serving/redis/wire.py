@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from redis import exceptions as faults
 from redis.asyncio.connection import AbstractConnection, Connection, parse_url
@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 
 from serving.errors import SettingsInvalid
 
+T = TypeVar("T")
 Command = tuple[str | bytes | int, ...]
 Connect = Callable[[], Awaitable[AbstractConnection]]
 
@@ -63,7 +64,8 @@ class Wire:
             raise RedisAway("There is no connection to Redis.", "Try again.")
         self.settled, self.unsure = False, commits
         try:
-            await self.connection.send_packed_command(self.connection.pack_commands(commands), check_health=False)
+            packed = self.connection.pack_commands(commands)
+            await heeded(self.connection.send_packed_command(packed, check_health=False))
         except RuntimeError:  # uvloop's, of a connection that was reset just now
             raise faults.ConnectionError("The connection was closed.") from None
         replies = [await self._reply(self.connection) for _ in commands]
@@ -111,10 +113,10 @@ def dialler(url: str, answer_s: float = ANSWER_S) -> tuple[Connect, str]:
     async def connect() -> AbstractConnection:
         connection: AbstractConnection = kind(**settings)
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
+            await heeded(connection.connect())  # type: ignore[no-untyped-call]
             if answer_s > ANSWER_S:  # something listens; whether it answers is not worth so long a wait
                 async with asyncio.timeout(ANSWER_S):
-                    await connection.send_command("PING")
+                    await heeded(connection.send_command("PING"))
                     await connection.read_response()
         except BaseException:
             await hang_up(connection)
@@ -123,6 +125,20 @@ def dialler(url: str, answer_s: float = ANSWER_S) -> tuple[Connect, str]:
 
     host = parts.get("path") or f"{parts.get('host', 'localhost')}:{parts.get('port', 6379)}"
     return connect, f"{host}/{parts.get('db', 0)}"
+
+
+async def heeded(work: Awaitable[T]) -> T:
+    """The work's result; CancelledError when somebody was told to end meanwhile, and the work kept it to itself.
+
+    redis-py sends by asyncio.wait_for, which does so until Python 3.12, if what it waits for has just ended: a loop
+    that was cancelled then went on for ever. https://github.com/python/cpython/issues/86296
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    result = await work
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
+    return result
 
 
 async def hang_up(connection: AbstractConnection | None) -> None:
