@@ -20,8 +20,9 @@ from serving.keys import SCOPES, KeyFile, digest_of, make_key
 PUBLIC = {"/livez", "/readyz", "/docs", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/docs/favicon.png",
           "/openapi.json", "/v2/health/live", "/v2/health/ready", "/",
           "/playground/mark.svg", "/playground/page.css",
-          *(f"/playground/{script}.js" for script in ("answer", "app", "controls", "curl", "elements", "intake", "picture",
-                                                      "rle", "samples", "server", "tasks", "writing"))}  # fmt: skip
+          *(f"/playground/{script}.js" for script in ("answer", "app", "controls", "curl", "elements", "intake",
+                                                      "picture", "rle", "samples", "server", "tasks",
+                                                      "writing"))}  # fmt: skip
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get", "post")
 
 
