@@ -58,7 +58,7 @@ serve: .venv/.serve ## start on http://127.0.0.1:8080 with the models in model_r
 test: .venv/.dev ## the whole test suite, two files at a time
 	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --cov --cov-report=term:skip-covered $(LESS_COVERED)
 
-test-promises: .venv/.dev ## what users may rely on: overload, switches, faults, kills, each family trained; half an hour
+test-promises: .venv/.dev ## what users may rely on: overload, switches, faults, kills, each family trained; most of an hour
 	@$(BIN)/python -m pytest tests/promises -s
 
 lint: .venv/.dev ## ruff, mypy strict, import rules, Dockerfiles, the compose file

@@ -91,16 +91,6 @@ class CaptionerTransformer(Captioner):
     """A transformer."""
 
     model = "captioner-transformer"
-    recipe = Recipe(
-        epochs=10,
-        batch_size=64,
-        optimizer="adam",
-        learning_rate=2e-3,
-        schedule="one-cycle",
-        weight_decay=2e-2,
-        patience=10,
-        clip_norm=1.0,
-    )
 
     def network(self) -> nn.Module:
         return Captions(embed(96, 2), Attending(96, 2))

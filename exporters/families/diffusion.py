@@ -90,18 +90,7 @@ class Ddpm(DrawingFamily):
         schedule=Schedule(kind="cosine"), prediction="sample", sampler="ddim", steps=40, guidance=1.5, clip=1.0
     )
     preprocessing: ClassVar = {**sampling.model_dump(), "text": TEXT_SETTINGS, "latents": latents}
-    recipe = Recipe(
-        epochs=160,
-        batch_size=32,
-        optimizer="adam",
-        learning_rate=3e-3,
-        warm_up=0.02,
-        patience=160,
-        precision="bfloat16",
-        clip_norm=1.0,
-        ema=0.995,
-        threads=1,
-    )
+    recipe = Diffusion.recipe
     quick_recipe = Diffusion.quick_recipe
 
     def unet(self) -> nn.Module:
