@@ -149,7 +149,7 @@ SIGNATURE = (
     Bad("another input rank", spoiling.pixels_as("pixels", PIXELS, "n", 8, 8, 3, 1), "signature", "[8, 8, 3, 1]"),
     Bad("no such output", edited(spoiling.rename_output), "signature", "output[0].name"),
     Bad("an input more", edited(spoiling.further_input), "warm_up", "Required inputs"),
-    Bad("an unknown task", manifested(task="divine"), "signature", "task: expected one of classify"),
+    Bad("an unknown task", manifested(task="divine"), "signature", "task: expected one of"),
     Bad("preprocessing of no size", manifested(preprocessing={"size": "big"}), "signature", "preprocessing"),
     Bad(
         "preprocessing to another size",

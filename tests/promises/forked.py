@@ -19,7 +19,7 @@ PATIENCE_S = 60.0
 FORKER = """
 import asyncio, importlib, json, os, signal, sys
 import onnxruntime, tokenizers, uvloop
-from serving import bootstrap, cli, plugins
+from serving import cli, plugins, running
 from serving.settings import read_settings
 for folder, name in (("ledgers", "file"), ("ledgers", "redis"), ("job_stores", "local"), ("job_stores", "redis"),
                      ("indexes", "local"), ("indexes", "redis"), ("claims", "file"), ("claims", "redis"),
@@ -39,7 +39,7 @@ for line in sys.stdin:
     if order["engine"]:
         module, _, function = order["engine"].partition(":")
         engine = getattr(importlib.import_module(module), function)()
-        asyncio.run(bootstrap.run(read_settings(), engine=engine))
+        asyncio.run(running.run(read_settings(), engine=engine))
         os._exit(0)
     cli.main(["serve"])
 """
