@@ -20,6 +20,7 @@ from serving.job_store import JobStore
 from serving.jobs import Jobs
 from serving.keys import Keyring
 from serving.ledger import Ledger, Pointers
+from serving.observation.watch import Watch, open_watch
 from serving.opening import (
     open_claims,
     open_engine,
@@ -60,6 +61,7 @@ class Parts:
     reembedding: Reembedding
     changes: Changes
     shadows: Shadows
+    watch: Watch
     pipeline: Pipeline
     worker: Worker
     jobs: Jobs
@@ -75,9 +77,11 @@ class Parts:
         await self.reembedding.start()  # first: it is known then which versions collections need
         await self.reconciler.start()
         await self.worker.start()
+        await self.watch.start()
 
     async def close(self) -> None:
         """Ends when the last request has."""
+        await self.watch.close()
         await self.worker.close()
         await self.shadows.close()
         await self.reembedding.close()
@@ -110,7 +114,8 @@ def build(
     router = Router(settings.default_models)
     ledger = ledger or open_ledger(settings)
     shadows = Shadows(meters)
-    pipeline = Pipeline(router, batching, threads, shadows)
+    watch = open_watch(settings, meters, threads)
+    pipeline = Pipeline(router, batching, threads, shadows, watch.witnesses)
 
     def pointers(model: str) -> Pointers | None:
         return reconciler.pointers(model)
@@ -147,6 +152,7 @@ def build(
         reembedding=reembedding,
         changes=changes,
         shadows=shadows,
+        watch=watch,
         pipeline=pipeline,
         worker=worker,
         jobs=jobs,

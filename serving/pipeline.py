@@ -6,6 +6,7 @@
         task.answer               steps.pre    request -> tensors, on a worker thread     (tasks/<verb>.encode)
                                   steps.run    tensors -> tensors, rows of others beside  (batching -> engines)
                                   steps.post   tensors -> reply, by its labels            (tasks/<verb>.decode)
+    then                          those who look on are shown it                          (observation/)
     then, the answer sent         a copy for the version in the shadow, if there is one   (shadow.py)
     failure anywhere              an error of errors.py, counted by its code; each transport has a table for them
 
@@ -24,6 +25,7 @@ from serving.deadline import by_deadline
 from serving.engine import Call, Engine
 from serving.errors import InvalidInput, TaskMismatch, TidegateError
 from serving.monitoring.agreement import same_tensors
+from serving.observation.seen import Seen, Witness, tell
 from serving.shadow import Shadows
 from serving.steps import LentSteps
 from serving.task import Reply, Request, Watcher
@@ -73,11 +75,14 @@ class Inference:
 class Pipeline:
     """Leads requests through router, task and engine."""
 
-    def __init__(self, router: Router, engine: Engine, threads: Threads, shadows: Shadows) -> None:
+    def __init__(
+        self, router: Router, engine: Engine, threads: Threads, shadows: Shadows, witnesses: Sequence[Witness] = ()
+    ) -> None:
         self._router = router
         self._engine = engine
         self._threads = threads
         self._shadows = shadows
+        self._witnesses = witnesses
 
     async def predict(
         self, verb: str, target: Target, request: Request[Any], call: Call, watcher: Watcher | None = None
@@ -121,7 +126,11 @@ class Pipeline:
             raise TaskMismatch(f"{resident.version.model} does no task.")
         stages = Stages()
         steps = self._steps(resident, call, stages, watcher)
+        started_s = time.monotonic()
         reply = await _held(resident, call, stages, task.answer(request, steps))
+        if self._witnesses:
+            lasted_s = time.monotonic() - started_s
+            tell(self._witnesses, Seen(resident, request, steps.inputs, reply, call, stages, lasted_s))
 
         async def compare(shadow: Resident) -> float:
             if shadow.task is None:

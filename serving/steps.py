@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from serving.engine import Call, Engine, Run, check_inputs
@@ -21,7 +22,8 @@ class LentSteps:
     """Satisfies task.Steps for one request."""
 
     __slots__ = (
-        "_begun_s", "_call", "_counted_s", "_engine", "_loop_begun_s", "_resident", "_stages", "_threads", "watcher",
+        "_begun_s", "_call", "_counted_s", "_engine", "_loop_begun_s", "_resident", "_stages", "_threads", "inputs",
+        "watcher",
     )  # fmt: skip
 
     def __init__(
@@ -35,6 +37,7 @@ class LentSteps:
         watcher: Watcher | None,
     ) -> None:
         self.watcher = watcher
+        self.inputs: Tensors = {}  # of the first run
         self._resident = resident
         self._engine = engine
         self._threads = threads
@@ -53,6 +56,7 @@ class LentSteps:
     async def run(self, graph: str, inputs: Tensors) -> Tensors:
         resident = self._resident
         key = resident.key(graph)
+        self.inputs = self.inputs or inputs
         batched = resident.version.graphs[graph].config.rules.max_batch_size > 0
         check_inputs(inputs, resident.loaded[graph].inputs, batched=batched)
         if graph in self._begun_s:
@@ -60,7 +64,7 @@ class LentSteps:
         call = self._call
         begun_s = self._begun_s.get(graph, self._loop_begun_s)  # what ends a loop has begun with it
         if begun_s < math.inf:
-            call = Call(call.deadline_s, call.priority, begun_s)
+            call = replace(call, begun_s=begun_s)
         run: Run = await self._engine.run(key, inputs, call)
         self._count(run)
         self._begun_s.setdefault(graph, self._counted_s)

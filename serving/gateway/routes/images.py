@@ -108,7 +108,7 @@ class _Ways:
 
 def _handler(parameters: type[Parameters], ways: _Ways, body_limit: int, longest_s: float) -> Handler:
     async def handle(request: Inbound) -> Outbound:
-        call = Call(deadline_of(request.headers, longest_s))
+        call = Call(deadline_of(request.headers, longest_s), request_id=request.request_id)
         body = await by_deadline(call.deadline_s, read_body(request, body_limit))
         asked = read_images(request, body, parameters)
         if prefers_job(request.headers):

@@ -132,7 +132,7 @@ class Inferences:
     async def _infer(self, ask: Ask, call: Inbound, deadline_s: float) -> Inference:
         if ask.timeout_s is not None:
             deadline_s = min(deadline_s, time.monotonic() + ask.timeout_s)
-        wanted = Call(deadline_s, ask.priority)
+        wanted = Call(deadline_s, ask.priority, request_id=call.request_id.encode())
         return await self._protocol.infer(ask.name, ask.version, ask.inputs, ask.wanted, wanted, sticky=call.sticky)
 
 
