@@ -15,6 +15,11 @@ from serving.gateway.app import Gateway, Limits, admin_app, public_app
 from serving.gateway.open_inference import OpenInference
 from serving.gateway.quota import Quotas
 from serving.gateway.traffic import Traffic
+from serving.guard.acting import Acting
+from serving.guard.guard import Guard
+from serving.guard.meters import GuardMeters
+from serving.guard.tallies import Tallies
+from serving.guard.webhook import Webhook
 from serving.index import Index
 from serving.job_store import JobStore
 from serving.jobs import Jobs
@@ -61,6 +66,7 @@ class Parts:
     reembedding: Reembedding
     changes: Changes
     shadows: Shadows
+    guard: Guard
     watch: Watch
     pipeline: Pipeline
     worker: Worker
@@ -78,9 +84,11 @@ class Parts:
         await self.reconciler.start()
         await self.worker.start()
         await self.watch.start()
+        await self.guard.start()
 
     async def close(self) -> None:
         """Ends when the last request has."""
+        await self.guard.close()
         await self.watch.close()
         await self.worker.close()
         await self.shadows.close()
@@ -123,9 +131,20 @@ def build(
     index = index or open_index(settings)
     readiness = Readiness(index, pointers)
     search = Search(index, Embedder(pipeline, router), readiness, pointers)
-    reconciler = Reconciler(settings.repository, ledger, Loader(batching, meters), router, readiness)
+    tallies = Tallies(router, shadows, settings.guard)
+    reconciler = Reconciler(
+        settings.repository,
+        ledger,
+        Loader(batching, meters),
+        router,
+        dependents=readiness,
+        trials=tallies.announced,
+    )
     reembedding = Reembedding(search, open_claims(settings), pointers, reconciler.look_again)
     changes = Changes(ledger, gate or Examiner(host=open_host(settings)), reconciler.refresh, settings.load_timeout_s)
+    guard_meters = GuardMeters(meters.registry)
+    acting = Acting(changes, ledger, lambda: reconciler.index, Webhook(settings.webhook), guard_meters)
+    guard = Guard(reconciler, open_claims(settings), acting, shadows, meters=guard_meters, mode=settings.guard)
     known = keyring or open_keyring(settings)
     access = Access(known, meters, Quotas(lambda: reconciler.gateways, lambda: known.names))
     models = partial(reconciler.models, shadows.tally)
@@ -152,6 +171,7 @@ def build(
         reembedding=reembedding,
         changes=changes,
         shadows=shadows,
+        guard=guard,
         watch=watch,
         pipeline=pipeline,
         worker=worker,
@@ -163,5 +183,7 @@ def build(
         public=public_app(
             pipeline, search, jobs, protocol, models, traffic=traffic, threads=threads, limits=limits, access=access
         ),
-        admin=admin_app(protocol, search, models, reconciler.states, changes, meters=meters, access=access),
+        admin=admin_app(
+            protocol, search, models, reconciler.states, changes, guard=guard, meters=meters, access=access
+        ),
     )

@@ -31,6 +31,10 @@ class Series:
         self._counts += np.bincount(places, minlength=len(self._counts))
         self._sum += float(values.sum())
 
+    def counts(self) -> tuple[int, ...]:
+        """How many fell under each bound and not under the one before; the last lie above all."""
+        return tuple(self._counts.tolist())
+
     def cumulative(self) -> tuple[list[int], float]:
         """How many values lie within each bound, the last being all, and the sum of all."""
         counts: list[int] = np.cumsum(self._counts).tolist()

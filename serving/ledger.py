@@ -16,6 +16,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from serving.trial import Counts, Policy
 from serving.verdict import Verdict
 
 FOLDER: Final = "serving.ledgers"
@@ -86,6 +87,7 @@ class Pointers(_Part):
     """Who is live of one model. `stack`: the stables before this one, the next way back last.
 
     unloaded: out of service until it is loaded, which `loads` counts: then gateways forget what failed, and try anew.
+    guard: how what is on trial is guarded, where an operator said so.
     """
 
     stable: Number
@@ -95,6 +97,7 @@ class Pointers(_Part):
     wanted: Wanted | None = None
     unloaded: bool = Field(default=False, exclude_if=operator.not_)  # unsaid where it never was, as in older documents
     loads: int = Field(default=0, exclude_if=operator.not_)
+    guard: Policy | None = Field(default=None, exclude_if=operator.not_)
     history: tuple[Record, ...] = ()
 
     @property
@@ -123,7 +126,8 @@ class Document(_Part):
 class Member(_Part):
     """What one gateway says of itself: the revision it follows, and per model what is loaded and what cannot be.
 
-    preparing: what has still to be done for a wanted version that is loaded; such a one is not `ready`.
+    preparing: what has still to be done for a wanted version that is loaded; such a one is not `ready`. trials: per
+    model on trial, what its versions did here.
     """
 
     id: str
@@ -132,12 +136,14 @@ class Member(_Part):
     ready: Mapping[str, tuple[int, ...]] = {}
     failed: Mapping[str, Mapping[int, str]] = {}
     preparing: Mapping[str, str] = Field(default={}, exclude_if=operator.not_)
+    trials: Mapping[str, Mapping[int, Counts]] = Field(default={}, exclude_if=operator.not_)
 
     def follows(self, document: Document) -> bool:
         return (self.epoch, self.revision) >= (document.epoch, document.revision)
 
 
 Edit = Callable[[Document], Document]
+Trials = Mapping[str, Mapping[int, Counts]]  # model -> version -> what it did
 
 
 @dataclass(frozen=True, slots=True)

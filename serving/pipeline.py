@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from serving.deadline import by_deadline
 from serving.engine import Call, Engine
-from serving.errors import InvalidInput, TaskMismatch, TidegateError
+from serving.errors import InvalidInput, ShuttingDown, TaskMismatch, TidegateError
 from serving.monitoring.agreement import same_tensors
 from serving.observation.seen import Seen, Witness, tell
 from serving.shadow import Shadows
@@ -164,8 +164,10 @@ class Pipeline:
         return LentSteps(resident, self._engine, self._threads, call, stages=stages, watcher=watcher)
 
     def _mirror(self, resident: Resident, compare: Callable[[Resident], Awaitable[float]]) -> Callable[[], None] | None:
-        """What starts a copy of an answered request; None when no version is in the shadow."""
+        """What starts a copy of an answered request; None when no version is in the shadow, or on trial and watched."""
         shadow = self._router.shadow(resident)
+        if shadow is None and self._shadows.due(resident.version.model):
+            shadow = self._router.canary(resident)
         if shadow is None:
             return None
 
@@ -211,13 +213,13 @@ async def _held(resident: Resident, call: Call, stages: Stages, work: Awaitable[
     try:
         result = await by_deadline(call.deadline_s, work)
     except TidegateError as error:
-        resident.meter.failed(error.code)
+        resident.meter.failed(error.code, fault=not isinstance(error, InvalidInput | ShuttingDown))
         raise
     except asyncio.CancelledError:
         resident.meter.failed(CALLER_LEFT)
         raise
     except Exception:
-        resident.meter.failed(TidegateError.code)
+        resident.meter.failed(TidegateError.code, fault=True)
         raise
     resident.meter.answered(time.monotonic() - started_s, stages)
     return result

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from serving.errors import SettingsInvalid
 from serving.tensorrt import read_host
+from serving.trial import Mode
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
@@ -69,6 +70,12 @@ class Settings(BaseSettings):
     tensor_json_limit: int = Field(default=2**20, ge=1, description="JSON of tensors blocks the loop while it is read")
     max_in_flight: int = Field(default=1024, ge=1, description="requests at once, over all models")
     request_timeout_s: float = Field(default=60.0, gt=0, description="the longest a caller may ask to wait")
+    guard: Mode = Field(
+        default="advise", description="what is done about versions on trial of whose guard nobody said anything"
+    )
+    webhook: str = Field(
+        default="", repr=False, pattern=r"^$|^https?://[^\s]+$", description="who is told of what the guard did"
+    )
     job_queue_limit: int = Field(default=256, ge=1, description="jobs that wait or run, of all gateways together")
     job_concurrency: int = Field(
         default=8, ge=0, description="jobs that this gateway runs at once; 0: it only takes them"

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 
 from serving.errors import TidegateError
 from serving.telemetry import Meters
 
 log = logging.getLogger(__name__)
+
+COPY_EVERY_S: Final = 0.04  # of a canary, at the quickest
+RESTS: Final = 2.0  # as long as the copy before took: a third of one run at a time, at most
 
 
 @dataclass(slots=True)
@@ -33,6 +38,8 @@ class Shadows:
         self._meters = meters
         self._tallies: dict[tuple[str, int], Tally] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._rested_s: dict[str, float] = {}  # when the next copy for a canary may begin, on time.monotonic()'s clock
+        self.copied: frozenset[str] = frozenset()  # models whose canaries get copies too, now and then
 
     def tally(self, model: str, version: int) -> Tally:
         """What came of the copies that this version got from this gateway, since it started."""
@@ -46,6 +53,10 @@ class Shadows:
             return
         self._running[model] = asyncio.create_task(self._run(model, version, compare))
 
+    def due(self, model: str) -> bool:
+        """Whether a canary of the model should get a copy now: they are guarded by it, and it shall cost little."""
+        return model in self.copied and model not in self._running and time.monotonic() >= self._rested_s.get(model, 0)
+
     async def close(self) -> None:
         """Ends what runs."""
         tasks = list(self._running.values())
@@ -55,6 +66,7 @@ class Shadows:
 
     async def _run(self, model: str, version: int, compare: Callable[[], Awaitable[float]]) -> None:
         tally = self.tally(model, version)
+        begun_s = time.monotonic()
         try:
             agreement = await compare()
         except Exception as error:
@@ -68,3 +80,5 @@ class Shadows:
             self._meters.shadow(model, version, "compared", agreement)
         finally:
             del self._running[model]
+            now_s = time.monotonic()
+            self._rested_s[model] = max(begun_s + COPY_EVERY_S, now_s + RESTS * (now_s - begun_s))

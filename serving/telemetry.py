@@ -11,7 +11,8 @@ from typing import Final
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
-from serving.histogram import Histogram
+from serving import trial
+from serving.histogram import Histogram, Series
 
 # From a tiny model's tenth of a millisecond to a minute.
 SECONDS: Final = (
@@ -52,6 +53,8 @@ class RequestMeter:
             *(meters.stage.series(*labels, stage) for stage in ("queue", "pre", "run", "post")),
         ]
         self._pending: list[tuple[float, ...]] = []
+        self._fine = Series(np.asarray(trial.SECONDS))
+        self.faults = 0  # requests that failed and whose callers are not to blame
 
     def answered(self, duration_s: float, stages: Stages) -> None:
         """One request, from routing to reply."""
@@ -59,9 +62,15 @@ class RequestMeter:
         if len(self._pending) >= FOLD_AT:
             self.fold()
 
-    def failed(self, code: str) -> None:
-        """`code`: of the error's class, or `caller_left`."""
+    def failed(self, code: str, *, fault: bool = False) -> None:
+        """`code`: of the error's class, or `caller_left`. fault: the caller is not to blame."""
         self._requests.labels(*self._labels, code).inc()
+        self.faults += fault
+
+    def seconds(self) -> tuple[int, ...]:
+        """Answered requests by the bounds of trial.SECONDS, one more for what lies above them."""
+        self.fold()
+        return self._fine.counts()
 
     def fold(self) -> None:
         """Counts what waits to be counted."""
@@ -70,6 +79,7 @@ class RequestMeter:
         pending = np.asarray(self._pending, dtype=np.float64)
         self._pending.clear()
         self._ok.inc(len(pending))
+        self._fine.add(pending[:, 0])
         for series, values in zip(self._columns, pending.T, strict=True):
             series.add(values)
 

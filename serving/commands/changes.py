@@ -92,7 +92,7 @@ def _change(given: dict[str, Any], as_json: bool, online: Any, offline: Any) -> 
 
 
 async def _promoted(parts: Any, model: str, order: dict[str, Any]) -> Any:
-    from serving.versions.changes import Promotion  # noqa: PLC0415
+    from serving.versions.orders import Promotion  # noqa: PLC0415
 
     promotion = Promotion.ordered(
         model, order["version"], order["canary"], shadow=order["shadow"], force=order["force"]

@@ -24,6 +24,7 @@ from serving.gateway.routes.admin import admin_router, changes_router
 from serving.gateway.routes.collections import collection_routes, collections_admin_router, collections_router
 from serving.gateway.routes.docs import docs_router, document_router
 from serving.gateway.routes.embeddings import embeddings_route
+from serving.gateway.routes.guard import guard_router
 from serving.gateway.routes.images import images_route
 from serving.gateway.routes.jobs import events_route, jobs_router
 from serving.gateway.routes.playground import playground_router
@@ -33,6 +34,7 @@ from serving.gateway.routes.v1 import models_router, task_routes
 from serving.gateway.routes.v2 import Bounds, infer_routes
 from serving.gateway.routes.v2_models import protocol_router
 from serving.gateway.traffic import Traffic, check_head
+from serving.guard.guard import Guard
 from serving.jobs import Jobs
 from serving.pipeline import Pipeline
 from serving.search import Search
@@ -149,6 +151,7 @@ def admin_app(
     states: Callable[[], list[GraphState]],
     changes: Changes,
     *,
+    guard: Guard,
     meters: Meters,
     access: Access,
 ) -> Gateway:
@@ -156,6 +159,7 @@ def admin_app(
     routers = [
         admin_router(models, meters),
         changes_router(changes),
+        guard_router(changes, guard),
         collections_admin_router(search),
         protocol_router(protocol, "admin"),
         repository_router(states, changes),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from serving.ledger import Document, Member
+from serving.ledger import Document, Member, Trials
 from serving.versions.dependents import Dependents
 from serving.versions.keeper import Keeper
 from serving.versions.policy import wanted_versions
 
 
 async def describe_member(
-    ident: str, document: Document, keepers: Mapping[str, Keeper], dependents: Dependents
+    ident: str, document: Document, keepers: Mapping[str, Keeper], dependents: Dependents, trials: Trials
 ) -> Member:
-    """The gateway as it follows this very document: what has loaded since is said with the next one."""
+    """The gateway as it follows this very document: what has loaded since is said with the next one. trials: what it
+    has seen of versions on trial.
+    """
     unknown = {
         name: dict.fromkeys(wanted_versions(pointers), "This gateway's repository does not hold the model.")
         for name, pointers in document.models.items()
@@ -39,6 +41,7 @@ async def describe_member(
         epoch=document.epoch,
         revision=document.revision,
         preparing=preparing,
+        trials=trials,
         ready=ready,
         failed={name: reasons for name, reasons in {**failed, **unknown}.items() if reasons},
     )

@@ -6,69 +6,26 @@ goes wrong before ends with nothing moved. A rollback to a version that is loade
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Protocol, Self
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Protocol
 
 from serving.errors import ChangeRefused, LedgerUnavailable, ModelNotFound
-from serving.ledger import LEASE_S, Canary, Document, Ledger, Percent, Pointers, Record, Role, Wanted
+from serving.ledger import LEASE_S, Document, Ledger, Pointers, Record
 from serving.repository.layout import Index, Version
+from serving.trial import Policy
 from serving.verdict import Verdict
+from serving.versions.orders import Outcome, Promotion, attempt
 from serving.versions.refusals import absent, broken, judged
 from serving.versions.rollout import Rollout
-from serving.versions.transitions import Author, WayBack, load, of_model, retreat, unload, want, way_back
+from serving.versions.transitions import Author, WayBack, guarded, load, of_model, retreat, unload, want, way_back
 
 
 class Gatekeeper(Protocol):
     """Says whether a version may go live."""
 
     async def examine(self, candidate: Version, stable: Version | None) -> Verdict: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Promotion:
-    """Which version shall become what. version None: the one on trial. force: in spite of the gate."""
-
-    model: str
-    version: int | None = None
-    role: Role = "stable"
-    percent: Percent | None = None
-    force: bool = False
-
-    @classmethod
-    def ordered(cls, model: str, version: int | None, canary: Percent | None, *, shadow: bool, force: bool) -> Self:
-        """As an order has it: a canary of so many percent, a shadow, or neither."""
-        role: Role = "canary" if canary is not None else "shadow" if shadow else "stable"
-        return cls(model, version, role, canary, force)
-
-
-class Outcome(BaseModel):
-    """A change that was made. cold: a version had to be loaded first. gateways: how many follow; late: who does not.
-
-    from and to: of its record; both None where there was nothing to change.
-    seconds: from the call on, all gateways that are not late serving.
-    """
-
-    model_config = ConfigDict(populate_by_name=True)
-
-    model: str
-    action: str
-    from_: int | None = Field(alias="from")
-    to: int | None
-    stable: int
-    previous: int | None
-    canary: Canary | None
-    shadow: int | None
-    cold: bool
-    gateways: int
-    late: tuple[str, ...]
-    seconds: float
-    verdict: Verdict | None = None
 
 
 class Changes:
@@ -101,7 +58,7 @@ class Changes:
         version = promotion.version or pointers.candidate
         if version is None:
             raise ChangeRefused("No version is on trial.", remedy="Say which version to promote.")
-        wanted = _attempt(promotion, version, who, why)
+        wanted = attempt(promotion, version, who, why)
         want(pointers, wanted, time.time())  # what will be refused anyway is refused before the gate takes its time
         verdict = await self.check(promotion.model, version)
         summary = judged(verdict, promotion.force)
@@ -110,24 +67,49 @@ class Changes:
         document = await self._rollout.make(promotion.model, wanted)
         return await self._outcome(document, promotion.model, started_s, cold=cold, verdict=verdict)
 
-    async def rollback(self, model: str, to: int | None, who: str, why: str, live: int | None = None) -> Outcome:
+    async def advance(self, promotion: Promotion, who: str, why: str) -> Outcome:
+        """A canary further on, or stable, by the gate's verdict that put it on trial. ChangeRefused if it is none."""
+        started_s = time.monotonic()
+        document = await self._ledger.read()
+        pointers = self._known(document, promotion.model)
+        version = promotion.version or 0
+        _check_on_trial(pointers, version)
+        judged = [record.verdict for record in pointers.history if record.to == version and record.verdict]
+        wanted = attempt(promotion, version, who, why)
+        wanted = wanted.model_copy(update={"verdict": judged[-1] if judged else None})
+        document = await self._rollout.make(promotion.model, wanted)
+        return await self._outcome(document, promotion.model, started_s, cold=False)
+
+    async def guard(self, model: str, policy: Policy | None, who: str, why: str) -> Policy | None:
+        """How the model's versions on trial are guarded from now on; None: as their manifests say. ModelNotFound."""
+        self._known(await self._ledger.read(), model)
+        author = Author(who, why, time.time())
+        document = await self._ledger.change(of_model(model, lambda pointers: guarded(pointers, policy, author)))
+        return document.models[model].guard
+
+    async def rollback(
+        self, model: str, to: int | None, who: str, why: str, *, live: int | None = None, trial: int | None = None
+    ) -> Outcome:
         """Back along the history; or, while a version is on trial, back from that.
 
-        live: what the caller takes for live; refused if it is not. ChangeRefused says what could be promoted instead.
+        live, trial: what the caller takes for live, and for on trial; refused if it is not. ChangeRefused says what
+        could be promoted instead.
         """
         started_s = time.monotonic()
         document = await self._ledger.read()
         pointers = self._known(document, model)
         if live is not None and pointers.stable != live:
             raise ChangeRefused(f"Version {pointers.stable} is live, not {live}.", remedy="Look again.")
+        if trial is not None:
+            _check_on_trial(pointers, trial)
         index = await self._refresh() if to is not None or not pointers.stack else None
         versions = list(index.models[model].versions) if index and model in index.models else []
         way = way_back(pointers, to, versions)
         cold = bool(way.pops) and await self._rollout.cold(model, way.to)
         if cold:
-            attempt = _attempt(Promotion(model), way.to, who, why)
+            wanted = attempt(Promotion(model), way.to, who, why)
             document = await self._rollout.make(
-                model, attempt.model_copy(update={"action": "rollback", "pops": way.pops, "leaves": way.from_})
+                model, wanted.model_copy(update={"action": "rollback", "pops": way.pops, "leaves": way.from_})
             )
         else:
             document = await self._retreat(model, way, who, why)
@@ -161,6 +143,10 @@ class Changes:
         document, made = await self._edited(model, lambda pointers: load(pointers, author, anew=cold))
         await self._rollout.ready(model, document)
         return await self._outcome(document, model, started_s, cold=cold, made=made or nothing)
+
+    async def pointers(self, model: str) -> Pointers:
+        """Who is live. ModelNotFound."""
+        return self._known(await self._ledger.read(), model)
 
     async def history(self, model: str) -> tuple[Record, ...]:
         """The changes that were made, the oldest first. ModelNotFound."""
@@ -234,14 +220,6 @@ class Changes:
         )
 
 
-def _attempt(promotion: Promotion, version: int, who: str, why: str) -> Wanted:
-    return Wanted(
-        id=secrets.token_hex(8),
-        version=version,
-        role=promotion.role,
-        percent=promotion.percent,
-        action="promote" if promotion.role == "stable" else promotion.role,
-        who=who,
-        why=why,
-        until=time.time() + LEASE_S,
-    )
+def _check_on_trial(pointers: Pointers, version: int) -> None:
+    if pointers.candidate != version:
+        raise ChangeRefused(f"Version {version} is not on trial any more.", remedy="Look again.")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from serving.errors import LedgerUnavailable, SettingsInvalid, TidegateError
-from serving.ledger import HEARTBEAT_S, LEASE_S, Document, Ledger, Pointers, Wanted
+from serving.ledger import HEARTBEAT_S, LEASE_S, Document, Ledger, Member, Pointers, Trials, Wanted
 from serving.repository.layout import VERSION_NAME, Index, scan, signature
 from serving.versions.announcement import describe_member
 from serving.versions.catalog import GraphState, ModelList, Tallies, describe
@@ -40,17 +40,20 @@ class Reconciler:
         ledger: Ledger,
         loader: Loader,
         router: Router,
+        *,
         dependents: Dependents | None = None,
+        trials: Callable[[Document, Index], Trials] = lambda *_: {},
     ) -> None:
         self.settled = False  # whether all that is to answer was tried once
         self.member = f"{socket.gethostname().partition('.')[0]}-{secrets.token_hex(4)}"
         self.index = Index({}, ())
-        self.gateways = 1  # that live, this one among them, as far as is known
+        self.members: tuple[Member, ...] = ()  # that live, as they last said
         self._repository = repository
         self._ledger = ledger
         self._loader = loader
         self._router = router
         self._dependents = dependents or NoDependents()
+        self._trials = trials
         self._document = Document()
         self._keepers: dict[str, Keeper] = {}
         self._turn = asyncio.Lock()
@@ -64,6 +67,16 @@ class Reconciler:
     def revision(self) -> int:
         """Of the document that this gateway follows."""
         return self._document.revision
+
+    @property
+    def gateways(self) -> int:
+        """That live, this one among them, as far as is known."""
+        return max(1, len(self.members))
+
+    @property
+    def document(self) -> Document:
+        """That this gateway follows."""
+        return self._document
 
     async def start(self) -> None:
         """Reads the repository and the ledger, then loads. RepositoryInvalid or SettingsInvalid if they cannot be."""
@@ -150,7 +163,7 @@ class Reconciler:
             return  # some news brought this beat, not the time
         self._census_due_s = now_s + HEARTBEAT_S
         with suppress(LedgerUnavailable, SettingsInvalid):
-            self.gateways = max(1, len(await self._ledger.members()))
+            self.members = await self._ledger.members()
 
     def _left_behind(self, now_s: float) -> dict[str, Wanted]:
         """Attempts that nobody has renewed for a lease by this gateway's own clock: those of others may differ."""
@@ -214,7 +227,8 @@ class Reconciler:
 
     async def _say(self) -> None:
         """What this gateway follows and has loaded, for those who wait for it."""
-        member = await describe_member(self.member, self._document, self._keepers, self._dependents)
+        trials = self._trials(self._document, self.index)
+        member = await describe_member(self.member, self._document, self._keepers, self._dependents, trials)
         with suppress(LedgerUnavailable, SettingsInvalid):  # said again with the next beat
             await self._ledger.announce(member)
 

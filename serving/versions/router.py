@@ -68,6 +68,11 @@ class Router:
         route = self._routes.get(resident.version.model)
         return route.shadow if route is not None and route.stable is resident else None
 
+    def canary(self, resident: Resident) -> Resident | None:
+        """The canary beside this stable version."""
+        route = self._routes.get(resident.version.model)
+        return route.canary if route is not None and route.stable is resident else None
+
     def resolve(self, target: Target, verb: str | None) -> Resident:
         """The version that shall answer; enter it at once, it is the lease. `verb` None: any model, as /v2 asks.
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from serving.errors import ChangeRefused
 from serving.ledger import Canary, Document, Edit, Pointers, Record, Wanted
 from serving.timestamp import timestamp
+from serving.trial import Policy
 
 MOST_STACKED: Final = 32  # ways back
 MOST_HISTORY: Final = 200  # records
@@ -164,6 +165,15 @@ def retreat(pointers: Pointers, way: WayBack, author: Author) -> Pointers:
         changes |= {"stable": way.to, "stack": _moved_stack(pointers, way.pops)}
     record = Record(time=author.time, action="rollback", from_=way.from_, to=way.to, who=author.who, why=author.why)
     return _recorded(pointers, changes, record)
+
+
+def guarded(pointers: Pointers, policy: Policy | None, author: Author) -> Pointers:
+    """With this policy for what is on trial. What is under way goes on; the same policy changes nothing."""
+    if policy == pointers.guard:
+        return pointers
+    action = f"guard {policy.mode}" if policy else "guard as published"
+    record = Record(time=author.time, action=action, who=author.who, why=author.why)
+    return _recorded(pointers, {"guard": policy, "wanted": pointers.wanted}, record)
 
 
 def unload(pointers: Pointers, author: Author) -> Pointers:

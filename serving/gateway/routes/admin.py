@@ -16,7 +16,8 @@ from serving.ledger import Number, Percent, Record
 from serving.telemetry import Meters
 from serving.verdict import Verdict
 from serving.versions.catalog import ModelList
-from serving.versions.changes import Changes, Outcome, Promotion
+from serving.versions.changes import Changes
+from serving.versions.orders import Outcome, Promotion
 
 ADMIN: Any = {"tags": ["admin"], "openapi_extra": needs("admin")}
 PROBLEMS: Any = {
@@ -27,7 +28,7 @@ PROBLEMS: Any = {
 Text = Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
-class _Said(BaseModel):
+class Said(BaseModel):
     """Who asks, where no key says it, and why; both go into the history."""
 
     model_config = ConfigDict(extra="forbid")
@@ -40,7 +41,7 @@ class CheckOrder(BaseModel):
     version: Number
 
 
-class TrialOrder(_Said):
+class TrialOrder(Said):
     """version: left out for the one on trial. force: in spite of what the gate says of its quality."""
 
     version: Number | None = None
@@ -64,14 +65,14 @@ class PromoteOrder(TrialOrder):
         return self
 
 
-class RollbackOrder(_Said):
+class RollbackOrder(Said):
     """to: a version on the way back. live: what the caller takes for live; refused if it is not."""
 
     to: Number | None = None
     live: Number | None = None
 
 
-class ServiceOrder(_Said):
+class ServiceOrder(Said):
     """To take a model out of service, or back into it."""
 
 
@@ -104,21 +105,21 @@ def changes_router(changes: Changes) -> APIRouter:
     @router.post("/promote", summary="Through the gate, onto all gateways, then live", **order)
     async def promote(model: str, given: PromoteOrder, request: Request) -> Outcome:
         promotion = Promotion.ordered(model, given.version, given.canary, shadow=given.shadow, force=given.force)
-        return await changes.promote(promotion, _who(request, given), given.why)
+        return await changes.promote(promotion, who_asks(request, given), given.why)
 
     @router.post("/canary", summary="Through the gate, then a share of the requests", **order)
     async def canary(model: str, given: CanaryOrder, request: Request) -> Outcome:
         promotion = Promotion(model, given.version, "canary", given.percent, given.force)
-        return await changes.promote(promotion, _who(request, given), given.why)
+        return await changes.promote(promotion, who_asks(request, given), given.why)
 
     @router.post("/shadow", summary="Through the gate, then copies of requests, compared", **order)
     async def shadow(model: str, given: TrialOrder, request: Request) -> Outcome:
         promotion = Promotion(model, given.version, "shadow", None, given.force)
-        return await changes.promote(promotion, _who(request, given), given.why)
+        return await changes.promote(promotion, who_asks(request, given), given.why)
 
     @router.post("/rollback", summary="Back along the history, or back from a version on trial", **order)
     async def rollback(model: str, request: Request, given: Annotated[RollbackOrder, Body()]) -> Outcome:
-        return await changes.rollback(model, given.to, _who(request, given), given.why, live=given.live)
+        return await changes.rollback(model, given.to, who_asks(request, given), given.why, live=given.live)
 
     @router.get("/history", summary="Who was live when, by whom and why; the oldest first", **ADMIN)
     async def history(model: str) -> list[Record]:
@@ -137,14 +138,14 @@ def _add_service(router: APIRouter, changes: Changes, order: Any) -> None:
 
     @router.post("/unload", summary="Out of service at all gateways; what is being answered ends", **order)
     async def unload(model: str, request: Request, given: Annotated[ServiceOrder, Body()]) -> Outcome:
-        return await changes.unload(model, _who(request, given), given.why)
+        return await changes.unload(model, who_asks(request, given), given.why)
 
     @router.post("/load", summary="Back in service; returns once all gateways have the stable version", **order)
     async def load(model: str, request: Request, given: Annotated[ServiceOrder, Body()]) -> Outcome:
-        return await changes.load(model, _who(request, given), given.why)
+        return await changes.load(model, who_asks(request, given), given.why)
 
 
-def _who(request: Request, said: _Said) -> str:
+def who_asks(request: Request, said: Said) -> str:
     return caller_of(request.scope) or said.who or "admin port"
 
 

@@ -16,7 +16,7 @@ from serving.ledger import MEMBER_TTL_S, Canary, Member, Pointers, Summary
 from serving.versions import keeper as keepers
 from serving.versions import reconciler as reconcilers
 from serving.versions import rollout
-from serving.versions.changes import Promotion
+from serving.versions.orders import Promotion
 from serving.versions.transitions import of_model, seeded
 
 

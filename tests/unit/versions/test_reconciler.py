@@ -16,7 +16,7 @@ from serving.ledger import Document, LedgerOptions, Pointers, Wanted
 from serving.ledgers.file import FileLedger
 from serving.shadow import Tally
 from serving.versions import reconciler as reconcilers
-from serving.versions.changes import Promotion
+from serving.versions.orders import Promotion
 from serving.versions.router import Target
 from serving.versions.transitions import of_model, seeded
 

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from versions_rig import MODEL, Rig, parts, publish
 
 from serving.errors import ChangeRefused, LoadFailed, ModelNotReady
-from serving.versions.changes import Promotion
+from serving.versions.orders import Promotion
 from serving.versions.policy import MOST_RESIDENT
 
 VERSIONS = (1, 2, 3, 4, 5)

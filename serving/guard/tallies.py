@@ -1,0 +1,128 @@
+"""What this gateway has seen of versions on trial, as it says it to the others."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from serving.guard.standing import Standing, policy_of, standing
+from serving.ledger import Document, Trials
+from serving.repository.layout import Index
+from serving.shadow import Shadows
+from serving.trial import NOTHING, Counts, Mode
+from serving.versions.router import Router
+
+SNAPSHOT_S: Final = 10.0
+PAST_S: Final = 600.0  # before a promotion, that what the version before it did is known of
+
+
+class Truths(Protocol):
+    """What callers said was right: how many of a version, and the sum of how good its answers were."""
+
+    def totals(self, model: str, version: int) -> tuple[int, float]: ...
+
+
+class Inputs(Protocol):
+    """What was looked at of a version's inputs: rows by bin, feature by feature."""
+
+    def counts(self, model: str, version: int) -> Mapping[str, tuple[int, ...]]: ...
+
+
+@dataclass(slots=True)
+class _Past:
+    """Of the stable version of a model: what it had done, now and then, the oldest first."""
+
+    version: int
+    seen: deque[tuple[float, Counts]] = field(default_factory=deque)
+
+
+class Tallies:
+    """Counts of the versions that answer here. mode: of models that nobody said anything of."""
+
+    def __init__(
+        self,
+        router: Router,
+        shadows: Shadows,
+        mode: Mode,
+        *,
+        truths: Truths | None = None,
+        inputs: Inputs | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._router = router
+        self._shadows = shadows
+        self._mode = mode
+        self._truths = truths
+        self._inputs = inputs
+        self._clock = clock
+        self._past: dict[str, _Past] = {}
+        self._frozen: dict[str, tuple[object, Counts]] = {}  # of the version before one that was promoted
+
+    def counts(self, model: str, version: int) -> Counts:
+        """Since this gateway started; nothing of a version that is not loaded."""
+        resident = next((one for one in self._router.residents(model) if one.version.number == version), None)
+        if resident is None:
+            return NOTHING
+        seconds = resident.meter.seconds()
+        tally = self._shadows.tally(model, version)
+        truths, quality = self._truths.totals(model, version) if self._truths else (0, 0.0)
+        return Counts(
+            answered=sum(seconds),
+            failed=resident.meter.faults,
+            seconds=_short(seconds),
+            copies=tally.compared,
+            copies_failed=tally.failed,
+            disagreement=max(0.0, tally.compared - tally.agreement),
+            truths=truths,
+            quality=quality,
+            features=self._inputs.counts(model, version) if self._inputs else {},
+        )
+
+    def announced(self, document: Document, index: Index) -> Trials:
+        """Of each model on trial: what both versions did. To be asked every second."""
+        trials: dict[str, Mapping[int, Counts]] = {}
+        now_s = self._clock()
+        for model, pointers in document.models.items():
+            policy = policy_of(model, pointers, index, self._mode)
+            trial = standing(model, pointers, policy, now_s) if policy.mode != "off" else None
+            if trial is None:
+                self._frozen.pop(model, None)
+                self._remember(model, pointers.stable, now_s)
+            else:
+                other = self._before(trial) if trial.kind == "promoted" else self.counts(model, trial.other)
+                if trial.kind != "promoted":
+                    self._remember(model, pointers.stable, now_s)
+                trials[model] = {trial.candidate: self.counts(model, trial.candidate), trial.other: other}
+        return trials
+
+    def _before(self, trial: Standing) -> Counts:
+        """What the version before did in the time before the promotion, looked up once."""
+        known = self._frozen.get(trial.model)
+        if known is None or known[0] != trial.key:
+            past = self._past.get(trial.model)
+            counts = self.counts(trial.model, trial.other)
+            if past is not None and past.version == trial.other and past.seen:
+                counts = counts.since(past.seen[0][1])
+            known = self._frozen[trial.model] = trial.key, counts
+        return known[1]
+
+    def _remember(self, model: str, stable: int, now_s: float) -> None:
+        past = self._past.get(model)
+        if past is None or past.version != stable:
+            past = self._past[model] = _Past(stable)
+        if past.seen and now_s < past.seen[-1][0] + SNAPSHOT_S:
+            return
+        past.seen.append((now_s, self.counts(model, stable)))
+        while now_s > past.seen[0][0] + PAST_S:
+            past.seen.popleft()
+
+
+def _short(seconds: tuple[int, ...]) -> tuple[int, ...]:
+    """Without the noughts at the end."""
+    end = len(seconds)
+    while end and not seconds[end - 1]:
+        end -= 1
+    return seconds[:end]
