@@ -65,6 +65,14 @@ class AdminClient:
             raise self._no_admin_port(200)
         return found
 
+    def guard(self, model: str) -> dict[str, Any]:
+        """How the model's versions on trial are guarded, and how the trial stands."""
+        return self._object("GET", f"/admin/models/{quote(model, safe='')}/guard", "policy")
+
+    def set_guard(self, model: str, order: dict[str, Any]) -> dict[str, Any]:
+        """Says how they are guarded. `order`: policy (all of it, or None), who, why."""
+        return self._object("PUT", f"/admin/models/{quote(model, safe='')}/guard", "policy", order)
+
     def __enter__(self) -> Self:
         return self
 

@@ -139,7 +139,7 @@ class Pipeline:
             steps = self._steps(shadow, late, Stages())
             return task.agreement(reply, await by_deadline(late.deadline_s, shadow.task.answer(request, steps)))
 
-        return Answer(reply, stages, self._mirror(resident, compare))
+        return Answer(reply, stages, self._mirror(resident, compare, lambda: task.group(reply)))
 
     async def infer(self, target: Target, inputs: Tensors, call: Call, graph: str = "") -> Inference:
         """One run of a graph on the caller's own tensors; TensorInvalid when they do not fit it.
@@ -163,7 +163,12 @@ class Pipeline:
     def _steps(self, resident: Resident, call: Call, stages: Stages, watcher: Watcher | None = None) -> LentSteps:
         return LentSteps(resident, self._engine, self._threads, call, stages=stages, watcher=watcher)
 
-    def _mirror(self, resident: Resident, compare: Callable[[Resident], Awaitable[float]]) -> Callable[[], None] | None:
+    def _mirror(
+        self,
+        resident: Resident,
+        compare: Callable[[Resident], Awaitable[float]],
+        group: Callable[[], str] = str,
+    ) -> Callable[[], None] | None:
         """What starts a copy of an answered request; None when no version is in the shadow, or on trial and watched."""
         shadow = self._router.shadow(resident)
         if shadow is None and self._shadows.due(resident.version.model):
@@ -175,7 +180,7 @@ class Pipeline:
             with shadow:
                 return await compare(shadow)
 
-        return lambda: self._shadows.offer(shadow.version.model, shadow.version.number, run)
+        return lambda: self._shadows.offer(shadow.version.model, shadow.version.number, run, group())
 
 
 def _of_one(watcher: Watcher | None, index: int) -> Watcher | None:

@@ -9,11 +9,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from serving.errors import TidegateError
 from serving.telemetry import Meters
+from serving.trial import Group
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class Tally:
     agreement: float = 0.0
     failed: int = 0
     passed_by: int = 0
+    differing: Group = field(default_factory=Group)  # by what was answered
 
 
 class Shadows:
@@ -45,13 +47,16 @@ class Shadows:
         """What came of the copies that this version got from this gateway, since it started."""
         return self._tallies.setdefault((model, version), Tally())
 
-    def offer(self, model: str, version: int, compare: Callable[[], Awaitable[float]]) -> None:
-        """Starts `compare`, which gives the agreement, unless a copy of this model is running already."""
+    def offer(self, model: str, version: int, compare: Callable[[], Awaitable[float]], answered: str = "") -> None:
+        """Starts `compare`, which gives the agreement, unless a copy of this model is running already.
+
+        answered: what the request was answered with, if that is one of few answers.
+        """
         if model in self._running:
             self.tally(model, version).passed_by += 1
             self._meters.shadow(model, version, "passed_by")
             return
-        self._running[model] = asyncio.create_task(self._run(model, version, compare))
+        self._running[model] = asyncio.create_task(self._run(model, version, compare, answered))
 
     def due(self, model: str) -> bool:
         """Whether a canary of the model should get a copy now: they are guarded by it, and it shall cost little."""
@@ -64,7 +69,7 @@ class Shadows:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, model: str, version: int, compare: Callable[[], Awaitable[float]]) -> None:
+    async def _run(self, model: str, version: int, compare: Callable[[], Awaitable[float]], answered: str) -> None:
         tally = self.tally(model, version)
         begun_s = time.monotonic()
         try:
@@ -77,6 +82,7 @@ class Shadows:
         else:
             tally.compared += 1
             tally.agreement += agreement
+            tally.differing.add(answered, 1.0 - agreement)
             self._meters.shadow(model, version, "compared", agreement)
         finally:
             del self._running[model]

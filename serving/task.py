@@ -186,6 +186,13 @@ class Task(ABC, Generic[P]):
         """
         return float(reply.model_dump(exclude={"version"}) == other.model_dump(exclude={"version"}))
 
+    def group(self, reply: Reply) -> str:
+        """What the reply says, if that is one of few things, such as a class; else nothing. By it agreement and truths
+        are told apart: a version may be wrong about one thing alone.
+        """
+        del reply
+        return ""
+
     def sample(self) -> Request[P]:
         """A small request that this version can take: the example, unless some versions want another."""
         example = self.example()

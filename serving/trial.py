@@ -15,6 +15,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 # Upper bounds of the seconds that answers took, four to each doubling: a tenth of a millisecond to over a minute.
 SECONDS: Final = tuple(0.0001 * 2 ** (i / 4) for i in range(80))
 STEPS_A_DOUBLING: Final = 4
+MOST_GROUPS: Final = 32
 
 
 class _Part(BaseModel):
@@ -56,7 +57,9 @@ class Counts(_Part):
     answered, failed: requests; failed ones are those that callers are not to blame for. seconds: of answered ones, how
     many fell under each bound of SECONDS and not under the one before; shorter where the rest is 0. copies, and
     copies_failed: of other versions' requests; disagreement: the sum over copies, each 0 to 1. truths, quality: what
-    callers said was right, and the sum of how good the answers were, 0 to 1. features: of the inputs, rows by bin.
+    callers said was right, and the sum of how good the answers were, 0 to 1. copies_by, truths_by: the same figures, of
+    copies by what the other version answered, of truths by what is true, for as many as MOST_GROUPS such answers.
+    features: of the inputs, rows by bin.
     """
 
     answered: int = 0
@@ -67,6 +70,8 @@ class Counts(_Part):
     disagreement: float = 0.0
     truths: int = 0
     quality: float = 0.0
+    copies_by: Mapping[str, tuple[int, float]] = {}
+    truths_by: Mapping[str, tuple[int, float]] = {}
     features: Mapping[str, tuple[int, ...]] = {}
 
     def since(self, before: Counts) -> Counts:
@@ -74,6 +79,27 @@ class Counts(_Part):
         if before.answered > self.answered or before.failed > self.failed:
             return self
         return _joined(self, before, lambda now, then: max(0, now - then))
+
+
+class Group:
+    """How many rows were judged, and the sum of what came of them, each 0 to 1: of each answer that there may be, for
+    the first MOST_GROUPS of those.
+    """
+
+    __slots__ = ("_by",)
+
+    def __init__(self) -> None:
+        self._by: dict[str, tuple[int, float]] = {}
+
+    def add(self, name: str, value: float) -> None:
+        """One row; of an answer with no name, or one too many, nothing."""
+        rows, together = self._by.get(name, (0, 0.0))
+        if name and (rows or len(self._by) < MOST_GROUPS):
+            self._by[name] = rows + 1, together + value
+
+    def totals(self) -> Mapping[str, tuple[int, float]]:
+        """Rows and sums, as of now."""
+        return dict(self._by)
 
 
 NOTHING: Final = Counts()
@@ -87,16 +113,21 @@ def total(counts: Iterable[Counts]) -> Counts:
     return result
 
 
-def _joined(one: Counts, other: Counts, join: Callable[[Any, Any], Any]) -> Counts:
+Join = Callable[[Any, Any], Any]
+FIGURES: Final = ("answered", "failed", "copies", "copies_failed", "disagreement", "truths", "quality")
+ROWS: Final = ("copies_by", "truths_by", "features")
+
+
+def _joined(one: Counts, other: Counts, join: Join) -> Counts:
     """Figure by figure; what one of them lacks is 0."""
+    figures = {name: join(getattr(one, name), getattr(other, name)) for name in FIGURES}
+    rows = {name: _joined_rows(getattr(one, name), getattr(other, name), join) for name in ROWS}
+    return Counts(**figures, **rows, seconds=_joined_row(one.seconds, other.seconds, join))
 
-    def rows(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(join(x, y) for x, y in zip_longest(a, b, fillvalue=0))
 
-    names = sorted({*one.features, *other.features})
-    figures = ("answered", "failed", "copies", "copies_failed", "disagreement", "truths", "quality")
-    return Counts(
-        **{name: join(getattr(one, name), getattr(other, name)) for name in figures},
-        seconds=rows(one.seconds, other.seconds),
-        features={name: rows(one.features.get(name, ()), other.features.get(name, ())) for name in names},
-    )
+def _joined_rows(one: Mapping[str, Any], other: Mapping[str, Any], join: Join) -> dict[str, Any]:
+    return {name: _joined_row(one.get(name, ()), other.get(name, ()), join) for name in sorted({*one, *other})}
+
+
+def _joined_row(one: Any, other: Any, join: Join) -> Any:
+    return tuple(join(a, b) for a, b in zip_longest(one, other, fillvalue=0))

@@ -91,6 +91,36 @@ def history_text(records: Sequence[Row]) -> str:
     return table(rows)
 
 
+def guard_text(state: Row) -> str:
+    """A policy in a few lines, and how the trial stands, signal by signal."""
+    policy = state["policy"]
+    said = "set by an operator" if state["said"] else "as published, or this gateway's default"
+    steps = ", ".join(f"{step:g}" for step in policy["steps"])
+    lines = [
+        f"{state['model']}: the guard's mode is {policy['mode']} ({said}).",
+        f"A canary climbs {steps} %, each step {policy['step_s']:g} s and {policy['step_requests']} requests at least;"
+        f" a promotion is watched for {policy['watch_s']:g} s.",
+        f"Let pass: {policy['slowdown']:g} times the seconds, {policy['errors']:.1%} more failures,"
+        f" {policy['disagreement']:.0%} of copies answered otherwise, {policy['loss']:g} of the live metric,"
+        f" inputs with a PSI of {policy['drift']:g}. Risk {policy['risk']:.1%}.",
+    ]
+    trial = state["trial"]
+    if trial is None:
+        return "\n".join([*lines, "Nothing is on trial."])
+    rows = [["SIGNAL", "EVIDENCE", "MEASURED", "LIMIT", "DETAIL"]]
+    for one in trial["signals"]:
+        evidence = "-" if one["strength"] is None else f"{one['strength']:.2f}"
+        rows.append([one["name"], evidence, one["measured"] or "-", one["limit"] or "-", one["detail"]])
+    percent = f" with {trial['percent']:g} %" if trial["kind"] == "canary" else ""
+    lines += [
+        f"On trial: version {trial['version']} ({trial['kind']}{percent}) against {trial['against']},"
+        f" {trial['requests']:,} requests since {trial['began']}.",
+        table(rows),
+        f"It says: {trial['decision']}, since {trial['why']}.",
+    ]
+    return "\n".join(lines)
+
+
 def _gate(summary: Row | None) -> str:
     if summary is None:
         return "-"

@@ -48,10 +48,11 @@ class Case:
     """
 
     def __init__(self, policy: Policy, *, past: Counts | None = None, known: Counts | None = None) -> None:
-        self._signals: list[Signal] = [Errors(policy, past), Latency(policy, past, known or Counts())]
+        known = known or Counts()
+        self._signals: list[Signal] = [Errors(policy, past, known), Latency(policy, past, known)]
         if past is None:
             self._signals += [Disagreement(policy), Drift(policy)]
-        self._signals.append(LiveMetric(policy, past))
+        self._signals.append(LiveMetric(policy, past, known))
         self.requests = 0  # of callers, that the version on trial got
 
     def add(self, candidate: Counts, other: Counts) -> None:
@@ -75,7 +76,7 @@ def decide(
         return Back(worst.name, f"{worst.name}: {worst.detail}")
     if kind != "canary":
         return Hold("nothing speaks against it" if kind == "promoted" else "a shadow stays until somebody decides")
-    uneasy = [finding for finding in findings if (finding.strength or 0) > CALM]
+    uneasy = [finding for finding in findings if finding.over or (finding.strength or 0) > CALM]
     if uneasy:
         return Hold(f"{uneasy[0].name} may speak against it: {uneasy[0].detail}")
     if step_s < policy.step_s or step_requests < policy.step_requests:

@@ -20,10 +20,10 @@ from serving.tensors import Array
 
 # How much worse a version may be, in parts of what the other one still gets right; which it is nobody knows before, so
 # the evidence is the mean over all of them, and the least fitting cost no more than the logarithm of their number.
-HARMS: Final = (0.005, 0.02, 0.08, 0.4)
+HARMS: Final = (0.005, 0.02, 0.08, 0.3, 0.9)
 TIMID: Final = 1e-9
-PRIOR_ROWS: Final = 100.0  # that a guess of how the other one does is worth
-PRIOR_SHARE: Final = 0.003
+GUESS_ROWS: Final = 30.0  # that a guess of how the other one does is worth
+WARY_ROWS: Final = 100.0
 PRIOR_BIN_ROWS: Final = 20.0
 
 
@@ -47,12 +47,14 @@ NOTHING: Final = Sample(0.0, 0.0)
 class WorseThanOther:
     """Against: the candidate is bad no more often than the other version, both seen at the same time.
 
-    In each block both chances may be what they like, as long as the candidate's is not the larger one.
+    In each block both chances may be what they like, as long as the candidate's is not the larger one. guess: of how
+    often the other's is; a bad one costs evidence, so half of it is put aside until WARY_ROWS were seen.
     """
 
+    guess: float = 0.003
     candidate: Sample = NOTHING
     other: Sample = NOTHING
-    _logs: Array = field(default_factory=lambda: np.zeros(len(HARMS)))
+    _logs: Array = field(default_factory=lambda: np.zeros((2, len(HARMS))))
 
     @property
     def log_e(self) -> float:
@@ -62,13 +64,13 @@ class WorseThanOther:
     def add(self, candidate: Sample, other: Sample) -> None:
         """One block. What it is bet on comes from the blocks before alone."""
         if candidate.rows and other.rows:
-            bad = (self.other.bad + PRIOR_ROWS * PRIOR_SHARE) / (self.other.rows + PRIOR_ROWS)
+            bad = (self.other.bad + GUESS_ROWS * self.guess) / (self.other.rows + GUESS_ROWS)
             ours = np.clip(bad + np.asarray(HARMS) * (1 - bad), TIMID, 1 - TIMID)
             theirs = min(max(bad, TIMID), 1 - TIMID)
             both = (candidate.rows * ours + other.rows * theirs) / (candidate.rows + other.rows)
-            self._logs = (
-                self._logs + _log_ratio(candidate, ours, both) + _log_ratio(other, np.full_like(ours, theirs), both)
-            )
+            gained = _log_ratio(candidate, ours, both) + _log_ratio(other, np.full_like(ours, theirs), both)
+            bold = np.array([[1.0], [float(self.other.rows >= WARY_ROWS)]])
+            self._logs = self._logs + bold * gained
         self.candidate, self.other = _sum(self.candidate, candidate), _sum(self.other, other)
 
 
@@ -136,6 +138,14 @@ def upper_bound(past: Sample, chance: float) -> float:
 def mean_evidence(logs: Sequence[float]) -> float:
     """Of several tests as one: the mean of e-processes is one. Natural logarithms; 0 of none."""
     return _log_mean(np.asarray(logs)) if len(logs) else 0.0
+
+
+def with_groups(log_e: float, groups: Sequence[float], most: int) -> float:
+    """The evidence of all rows, and that of their groups, half and half. Groups that are not there yet count as 1, so
+    that `most` of them may come.
+    """
+    rest = [*groups, *[0.0] * max(0, most - len(groups))]
+    return mean_evidence([log_e, mean_evidence(rest)])
 
 
 def _log_ratio(sample: Sample, ours: Array, null: Array) -> Array:

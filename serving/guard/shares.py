@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Final
 
-from serving.guard.evidence import Sample, WorseThanLimit, WorseThanOther, upper_bound
+from serving.guard.evidence import Sample, WorseThanLimit, WorseThanOther, upper_bound, with_groups
 from serving.guard.signal import Finding, Signal, percent
-from serving.trial import Counts, Policy
+from serving.trial import MOST_GROUPS, Counts, Policy
 
 NONE: Final = Sample(0.0, 0.0)
+CLASS_LIMIT: Final = 0.5
+LEAST_KNOWN: Final = 50  # rows from before the trial, to guess by
+LEAST_GUESS: Final = 0.001
 
 
 class BesideOther(Signal):
-    """A share of the candidate's rows that is bad, beside that of the other version's."""
+    """A share of the candidate's rows that is bad, beside that of the other version's. past, known: as of Case."""
 
-    def __init__(self, policy: Policy, past: Counts | None) -> None:
+    def __init__(self, policy: Policy, past: Counts | None, known: Counts) -> None:
         super().__init__(policy)
         self._past = self.sample(past) if past is not None else None
         if self._past is None:
-            self._test: WorseThanOther | WorseThanLimit = WorseThanOther()
+            before = self.sample(known)
+            enough = before.rows >= LEAST_KNOWN
+            self._test: WorseThanOther | WorseThanLimit = (
+                WorseThanOther(max(before.share, LEAST_GUESS)) if enough else WorseThanOther()
+            )
         else:
             self._test = WorseThanLimit(upper_bound(self._past, self.limited()))
+
+    @property
+    def other(self) -> Sample:
+        """What was seen of the other version."""
+        return self._test.other if isinstance(self._test, WorseThanOther) else self._past or NONE
 
     @abstractmethod
     def sample(self, counts: Counts) -> Sample:
@@ -38,8 +51,7 @@ class BesideOther(Signal):
             self._test.add(self.sample(candidate), self.sample(other))
 
     def finding(self) -> Finding:
-        ours = self._test.candidate
-        theirs = self._test.other if isinstance(self._test, WorseThanOther) else self._past or NONE
+        ours, theirs = self._test.candidate, self.other
         if not ours.rows or not theirs.rows:
             return Finding(self.name, None, detail="there is nothing of both versions to compare")
         return self.described(self._test.log_e, ours, theirs)
@@ -66,45 +78,72 @@ class Errors(BesideOther):
 
 
 class LiveMetric(BesideOther):
-    """How good answers were, by what callers said was right."""
+    """How good answers were, by what callers said was right: of all, and of each class of truths."""
 
     name = "live_metric"
 
+    def __init__(self, policy: Policy, past: Counts | None, known: Counts) -> None:
+        super().__init__(policy, past, known)
+        self._classes: dict[str, WorseThanOther] = {}
+
     def sample(self, counts: Counts) -> Sample:
-        return Sample(counts.truths, max(0.0, counts.truths - counts.quality))
+        return _losses(counts.truths, counts.quality)
+
+    def add(self, candidate: Counts, other: Counts) -> None:
+        super().add(candidate, other)
+        for name in candidate.truths_by.keys() & other.truths_by.keys() if self._past is None else ():
+            test = self._classes.setdefault(name, WorseThanOther(max(self.other.share, LEAST_GUESS)))
+            test.add(_losses(*candidate.truths_by[name]), _losses(*other.truths_by[name]))
 
     def described(self, log_e: float, ours: Sample, theirs: Sample) -> Finding:
+        worst = max(self._classes.items(), key=lambda one: one[1].log_e, default=None)
+        name = ""
+        if worst is not None and worst[1].log_e - math.log(MOST_GROUPS) > log_e:  # it is this class that tells
+            name, ours, theirs = f" of {worst[0]}", worst[1].candidate, worst[1].other
         return self.found(
-            log_e,
+            with_groups(log_e, [test.log_e for test in self._classes.values()], MOST_GROUPS),
             harmful=ours.share - theirs.share > self.policy.loss,
             measured=f"{1 - ours.share:.3f}",
             limit=f"{1 - theirs.share - self.policy.loss:.3f}",
-            detail=f"mean {1 - ours.share:.3f} by {ours.rows:,.0f} truths, "
+            detail=f"mean{name} {1 - ours.share:.3f} by {ours.rows:,.0f} truths, "
             f"{1 - theirs.share:.3f} by {theirs.rows:,.0f} of the other version's",
         )
 
 
 class Disagreement(Signal):
-    """Copies of the other version's requests that the candidate answers otherwise."""
+    """Copies of the other version's requests that the candidate answers otherwise: of all, and of each answer that the
+    other one gave. A single one may differ more often, up to half.
+    """
 
     name = "disagreement"
 
     def __init__(self, policy: Policy) -> None:
         super().__init__(policy)
         self._test = WorseThanLimit(policy.disagreement)
+        self._classes: dict[str, WorseThanLimit] = {}
+        self._class_limit = max(CLASS_LIMIT, policy.disagreement)
 
     def add(self, candidate: Counts, other: Counts) -> None:
         del other
         self._test.add(Sample(candidate.copies, candidate.disagreement))
+        for name, (rows, differing) in candidate.copies_by.items():
+            self._classes.setdefault(name, WorseThanLimit(self._class_limit)).add(Sample(rows, differing))
 
     def finding(self) -> Finding:
-        seen = self._test.candidate
+        seen, limit, name = self._test.candidate, self.policy.disagreement, ""
         if not seen.rows:
             return Finding(self.name, None, detail="no request was copied yet")
+        worst = max(self._classes.items(), key=lambda one: one[1].log_e, default=None)
+        if worst is not None and worst[1].log_e - math.log(MOST_GROUPS) > self._test.log_e:
+            name, seen, limit = f" that were answered {worst[0]!r}", worst[1].candidate, self._class_limit
         return self.found(
-            self._test.log_e,
-            harmful=seen.share > self.policy.disagreement,
+            with_groups(self._test.log_e, [test.log_e for test in self._classes.values()], MOST_GROUPS),
+            harmful=seen.share > limit,
             measured=percent(seen.share),
-            limit=percent(self.policy.disagreement),
-            detail=f"{percent(seen.share)} of the answers to {seen.rows:,.0f} copied requests differ",
+            limit=percent(limit),
+            detail=f"{percent(seen.share)} of the answers to {seen.rows:,.0f} copied requests{name} differ",
         )
+
+
+def _losses(rows: float, quality: float) -> Sample:
+    return Sample(rows, max(0.0, rows - quality))

@@ -24,7 +24,8 @@ UNPROVEN: Final = 0.99
 @dataclass(frozen=True, slots=True)
 class Finding:
     """How one signal stands. strength: its evidence by what is wanted of it, both as logarithms: from 1 on it is
-    enough; None while there is nothing to compare. measured, limit, detail: as a verdict's check has them.
+    enough; None while there is nothing to compare. measured, limit, detail: as a verdict's check has them. over: what
+    is seen is more than what is let pass, and speaks against the version, if it proves nothing yet.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Finding:
     measured: str = ""
     limit: str = ""
     detail: str = ""
+    over: bool = False
 
     @property
     def proven(self) -> bool:
@@ -67,7 +69,7 @@ class Signal(ABC):
         if not harmful:
             strength = min(strength, UNPROVEN)
         odds = f"; of a version that is no worse one would see this once in {_odds(log_e)}" if strength >= 1 else ""
-        return Finding(self.name, strength, measured, limit, detail + odds)
+        return Finding(self.name, strength, measured, limit, detail + odds, over=harmful and log_e > 0)
 
 
 def percent(share: float) -> str:

@@ -76,6 +76,7 @@ class Tallies:
             copies=tally.compared,
             copies_failed=tally.failed,
             disagreement=max(0.0, tally.compared - tally.agreement),
+            copies_by=tally.differing.totals(),
             truths=truths,
             quality=quality,
             features=self._inputs.counts(model, version) if self._inputs else {},

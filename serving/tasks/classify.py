@@ -81,6 +81,10 @@ class Classify(PictureTask[ClassifyParameters]):
         tops = [[one.label for one in some.predictions] for some in (reply, other) if isinstance(some, ClassifyReply)]
         return same_top(*tops)
 
+    def group(self, reply: Reply) -> str:
+        """The label that it names first."""
+        return reply.predictions[0].label if isinstance(reply, ClassifyReply) and reply.predictions else ""
+
 
 def _best(scores: Array, count: int) -> Array:
     """Places of the `count` largest scores of float32 [classes], the largest first, equal ones by place."""
