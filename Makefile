@@ -31,7 +31,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # What decides an install: when one of these changes, the next target installs again.
 PINS := pyproject.toml constraints.txt
 
-.PHONY: help serve test test-promises lint format bench loadtest capacity scaling models zoo models-page pins triton triton-install data secrets pin-images stack clean
+.PHONY: help serve test test-promises lint format bench loadtest capacity scaling guard-plot models zoo models-page pins triton triton-install data secrets pin-images stack clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ loadtest: .venv/.dev ## SCENARIO at RATE for SECONDS, judged by SLO, and how muc
 
 capacity: .venv/.dev ## the largest rate that SLO allows, beside callers who wait; five minutes; CAPACITY="--help" for options
 	@$(BIN)/python -m loadtests capacity --slo "$(SLO)" --out build/loadtest --within 0.1 --url "$(LOADTEST_URL)" $(CAPACITY)
+
+guard-plot: .venv/.dev ## draw trials, and how long the guard takes to find what is wrong: docs/guard/; five minutes
+	@$(BIN)/python -m loadtests.guarding
 
 scaling: .venv/.dev ## measure this machine, simulate many, write the tables of docs/scaling.md; eight minutes; SCALING="--no-measure"
 	@$(BIN)/python -m loadtests.simulation $(SCALING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -131,18 +132,19 @@ def add_classifier(
     size: int = 8,
     bias: float = 0.0,
     ballast: int = 0,
+    labels: Sequence[str] = COLOURS,
     **fields,
 ) -> Path:
-    """Publishes a version of a classifier of mean colours; gives its folder."""
+    """Publishes a version of a classifier of mean colours; gives its folder. labels: others are for fake engines."""
     folder = root / name / str(number)
     mean_colour_graph(folder / "model.onnx", size, bias, ballast)
-    (folder / "labels.txt").write_text("\n".join(COLOURS) + "\n")
+    (folder / "labels.txt").write_text("\n".join(labels) + "\n")
     write_config(
         root / name / "config.pbtxt",
         config(
             name,
             input=[pb.ModelInput(name="pixels", data_type=pb.TYPE_UINT8, dims=[size, size, 3])],
-            output=[pb.ModelOutput(name="probabilities", data_type=pb.TYPE_FP32, dims=[3])],
+            output=[pb.ModelOutput(name="probabilities", data_type=pb.TYPE_FP32, dims=[len(labels)])],
             **fields,
         ),
     )
