@@ -1,4 +1,4 @@
-"""Two gateways on one Redis: what they see of a canary is pooled, one acts, and the other takes over with all it needs."""
+"""Two gateways on one Redis: what they see of a canary is pooled, one acts, and the other one takes over from it."""
 
 from __future__ import annotations
 
