@@ -24,6 +24,7 @@ from serving import plugins
 from serving.repository.layout import SINGLE_GRAPH
 from serving.repository.manifest import Licence
 from serving.tensors import Tensors, rows
+from serving.trial import Policy
 
 FOLDER: Final = "exporters.families"
 PARITY_ROWS: Final = 32  # of each graph, that are compared with its network
@@ -79,6 +80,7 @@ class Family(ABC, Generic[D]):
     instances: ClassVar[int] = 2  # runs that may go on at once
     compact: ClassVar[bool] = False  # store weights as int16, or int8 where that is exact (exporters/compact.py)
     free_axes: ClassVar[Mapping[str, str]] = {}  # input -> name of its axis 1, where any length will do, as of text
+    guard: ClassVar[Policy | None] = None  # how its versions are guarded while they are on trial, if it matters
     variants: ClassVar[tuple[type[Family[Any]], ...]] = ()  # further classes of the same file, each with its own model
 
     @property

@@ -187,4 +187,5 @@ def _manifest(work: _Work, graphs: Mapping[str, ExportedGraph], measured: Measur
         licence=family.licence(),
         code=provenance.code(),
         files={},
+        guard=family.guard,
     )

@@ -21,10 +21,12 @@ import tiny
 from http_rig import picture
 from versions_rig import FakeGate
 
+from loadtests.guarding import world
 from serving.bootstrap import Parts, build
 from serving.engine import ANY_TIME, Call, Run
 from serving.engines.fake import FakeEngine
 from serving.errors import EngineFailed, TidegateError
+from serving.guard.case import Advance, Back
 from serving.repository.layout import GraphKey
 from serving.settings import read_settings
 from serving.task import Request
@@ -187,3 +189,14 @@ def test_canaries_go_where_they_belong_within_half_a_minute(name, tmp_path):
     print(f"\n{name}: {len(right)} of {RUNS} as they should, {len(ends) - len(right)} otherwise", end="")
     print(f"; median {np.median(seconds):.1f} s, longest {seconds[-1]:.1f} s" if seconds else "")
     assert len(right) >= RUNS * 0.95, [end for end in ends.values() if end not in right]
+
+
+def test_of_a_hundred_healthy_canaries_that_are_drawn_two_at_most_are_taken_back():
+    """From 1 % to stable, at 50 requests a second; failures, disagreement and truths as of a good retrained model."""
+    policy = Policy(step_s=20, step_requests=50)
+    ends = [world.run(world.HEALTHY, policy, seed, percent=1) for seed in range(100)]
+    back = [end.decision for end in ends if isinstance(end.decision, Back)]
+    mean_s = np.mean([end.seconds for end in ends])
+    print(f"\n{len(back)} of 100 healthy canaries taken back; the others stable after {mean_s:.0f} s")
+    assert len(back) <= 2
+    assert all(isinstance(end.decision, Advance | Back) for end in ends)
