@@ -114,7 +114,7 @@ def build(
     router = Router(settings.default_models)
     ledger = ledger or open_ledger(settings)
     shadows = Shadows(meters)
-    watch = open_watch(settings, meters, threads)
+    watch = open_watch(settings, meters, threads, router)
     pipeline = Pipeline(router, batching, threads, shadows, watch.witnesses)
 
     def pointers(model: str) -> Pointers | None:
@@ -163,5 +163,7 @@ def build(
         public=public_app(
             pipeline, search, jobs, protocol, models, traffic=traffic, threads=threads, limits=limits, access=access
         ),
-        admin=admin_app(protocol, search, models, reconciler.states, changes, meters=meters, access=access),
+        admin=admin_app(
+            protocol, search, models, reconciler.states, changes, drift=watch.drift, meters=meters, access=access
+        ),
     )

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from serving.commands.changes import check, history, promote, rollback
+from serving.commands.drift import drift
 from serving.commands.keys import keys
 from serving.commands.models import models
 from serving.errors import TidegateError
@@ -24,7 +25,7 @@ def main() -> None:
     """Model serving with a way back."""
 
 
-for command in (models, check, promote, rollback, history, keys):
+for command in (models, check, promote, rollback, history, drift, keys):
     main.add_command(command)
 
 

@@ -65,6 +65,10 @@ class AdminClient:
             raise self._no_admin_port(200)
         return found
 
+    def drift(self, model: str) -> dict[str, Any]:
+        """How far what is asked of a model has drifted, by version and feature."""
+        return self._object("GET", f"/admin/models/{quote(model, safe='')}/drift", "versions")
+
     def __enter__(self) -> Self:
         return self
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from serving.errors import RepositoryInvalid
+from serving.monitoring.reference import Reference
 
 MANIFEST: Final = "manifest.json"
 
@@ -103,6 +104,7 @@ class Manifest(_Part):
     whose role is `model`. `graph_files`: as `files`, of those graphs that lie in folders of their own, by their names.
     `preprocessing` is the task's own business: the task checks it when it is bound. `seed`: a model with no state yet
     starts here. `tables`: what stands behind the metrics. `plans`: by role, of graphs that TensorRT was asked to build.
+    `reference`: what requests and replies looked like on held-out rows, for drift to be seen against.
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
@@ -123,6 +125,7 @@ class Manifest(_Part):
     files: Mapping[str, str]
     graph_files: Mapping[str, Mapping[str, str]] = {}
     plans: Mapping[str, Plan] = {}
+    reference: Reference | None = None
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 

@@ -44,6 +44,7 @@ from serving.task import (
     Task,
 )
 from serving.tensors import Array, Tensors
+from serving.text_task import tokens_seen
 
 SEED: Final = "seed"
 STEPS: Final = "steps"
@@ -194,6 +195,12 @@ class GenerateImages(Task[GenerateParameters]):
             steps=int(outputs[STEPS][0]),
             size=f"{pixels.shape[1]}x{pixels.shape[0]}",
         )
+
+    def features(self, request: Request[GenerateParameters], inputs: Tensors) -> dict[str, float | str]:
+        """Of the prompt also what the version's tokenizer makes of it."""
+        found = super().features(request, inputs)
+        tokens = inputs[TOKENS][0] if TOKENS in inputs else np.zeros(0, np.int64)
+        return found | tokens_seen(self.words, request, tokens[tokens != self.settings.text.pad])
 
     def agreement(self, reply: Reply, other: Reply) -> float:
         """How alike the pixels are: 1 less their mean difference, of pictures of one size."""
