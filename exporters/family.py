@@ -9,7 +9,7 @@ them into the task's outputs. A family of several graphs says `graphs`, `graph_r
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, Generic, Literal
 
@@ -27,6 +27,7 @@ from serving.tensors import Tensors, rows
 
 FOLDER: Final = "exporters.families"
 PARITY_ROWS: Final = 32  # of each graph, that are compared with its network
+REFERENCE_ROWS: Final = 1000  # that drift is seen against
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -125,6 +126,13 @@ class Family(ABC, Generic[D]):
         del network
         return {SINGLE_GRAPH: rows(data.test.inputs, 0, PARITY_ROWS)}
 
+    def asked(self, data: Callable[[], D]) -> Sequence[Tensors | str]:
+        """What callers would send, for drift to be seen against: rows of pixels, or texts. Held-out rows, unless a
+        family knows better. data: reads the rows, where they are needed.
+        """
+        inputs = data().test.inputs
+        return [rows(inputs, i, i + 1) for i in spread(len(next(iter(inputs.values()))), REFERENCE_ROWS)]
+
     def measure_graphs(self, graphs: Mapping[str, Predict], data: D) -> Measured:
         """As `measure`, of all graphs together."""
         return self.measure(graphs[SINGLE_GRAPH], data)
@@ -133,6 +141,11 @@ class Family(ABC, Generic[D]):
         """Further files of the version, such as tokenizer.json, by their names."""
         del network
         return {}
+
+
+def spread(count: int, most: int) -> list[int]:
+    """So many of `count` places, evenly spread."""
+    return sorted({i * count // min(most, count) for i in range(min(most, count))}) if count else []
 
 
 class Learner(ABC, Generic[S, T]):

@@ -22,7 +22,7 @@ BINS: Final = 10
 BIN_ROWS: Final = 20  # that a bin wants; of fewer rows in all there are fewer bins
 LEAST_ROWS: Final = 2 * BIN_ROWS  # that have a feature, or it has no bins
 KINDS: Final = 20
-KIND_ROWS: Final = 5  # that a kind wants for a bin of its own
+KIND_ROWS: Final = 8  # that a kind wants for a bin of its own
 MOST_FEATURES: Final = 64  # of requests, and of replies
 
 Name = Annotated[str, Field(min_length=1, max_length=100)]
@@ -112,12 +112,15 @@ def make_bins(values: Values) -> Bins | None:
     return _numbers(numbers) if len(numbers) >= LEAST_ROWS else None
 
 
-def _kinds(values: Sequence[str]) -> Kinds:
+def _kinds(values: Sequence[str]) -> Kinds | None:
+    """None where every kind is rare, and nothing could be told apart."""
     counted = Counter(values)
     ordered = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
     common = [(kind, count) for kind, count in ordered if count >= KIND_ROWS and kind][:KINDS]
     others = len(values) - sum(count for _, count in common)
-    return Kinds(kinds=tuple(kind for kind, _ in common) or ("",), counts=(*(count for _, count in common), others))
+    if not common:
+        return None
+    return Kinds(kinds=tuple(kind for kind, _ in common), counts=(*(count for _, count in common), others))
 
 
 def _numbers(values: Array) -> Numbers:

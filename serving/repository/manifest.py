@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -9,9 +10,10 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from serving.errors import RepositoryInvalid
-from serving.monitoring.reference import Reference
+from serving.monitoring.reference import Bins, Reference
 
 MANIFEST: Final = "manifest.json"
+_REFERENCE: Final = ',\n  "reference": '  # no text has this in it: JSON writes the end of a line in another way
 
 
 class _Part(BaseModel):
@@ -143,7 +145,20 @@ def read_manifest(path: Path, file: str) -> Manifest:
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Writes the manifest as indented JSON."""
-    unused = {name for name in ("graph_files", "plans") if not getattr(manifest, name)}
-    text = manifest.model_dump_json(by_alias=True, indent=2, exclude_none=True, exclude=unused)
-    path.write_text(text + "\n", encoding="utf-8")
+    """Writes the manifest as indented JSON, of its reference a line for each feature."""
+    unused = {name for name in ("graph_files", "plans") if not getattr(manifest, name)} | {"reference"}
+    text = manifest.model_dump_json(by_alias=True, indent=2, exclude_none=True, exclude=unused) + "\n"
+    path.write_text(with_reference(text, manifest.reference), encoding="utf-8")
+
+
+def with_reference(text: str, reference: Reference | None) -> str:
+    """A manifest's text with this reference as its last field instead of the one it may have; all else as it is."""
+    kept = text.partition(_REFERENCE)[0].removesuffix("\n}\n")
+    if reference is None:
+        return f"{kept}\n}}\n"
+    parts = [f'    "rows": {reference.rows}']
+    for name in ("inputs", "outputs"):
+        features: Mapping[str, Bins] = getattr(reference, name)
+        lines = [f"      {json.dumps(feature)}: {bins.model_dump_json()}" for feature, bins in features.items()]
+        parts.append(f'    "{name}": {{\n' + ",\n".join(lines) + "\n    }" if lines else f'    "{name}": {{}}')
+    return f"{kept}{_REFERENCE}{{\n" + ",\n".join(parts) + "\n  }\n}\n"

@@ -141,6 +141,14 @@ class Embed(Task[EmbedParameters]):
             found |= tokens_seen(self.words, request, inputs[INPUT_IDS][0][inputs[ATTENTION_MASK][0] == 1])
         return found
 
+    def outcome(self, reply: Reply) -> dict[str, float | str]:
+        """Of a version with two towers by which of them it was: what callers send more of is no drift of either."""
+        found = super().outcome(reply)
+        if len(self.towers) < 2 or not isinstance(reply, EmbedReply):  # noqa: PLR2004
+            return found
+        kind = TEXT if reply.tokens else IMAGE
+        return {name.replace("reply_", f"reply_{kind}_", 1): value for name, value in found.items()}
+
     def agreement(self, reply: Reply, other: Reply) -> float:
         """The cosine of the angle between both. Low of versions with spaces of their own, however good they are."""
         vectors = [np.array(one.embedding) for one in (reply, other) if isinstance(one, EmbedReply)]
