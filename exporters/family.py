@@ -23,7 +23,7 @@ from exporters.search_space import Space
 from serving import plugins
 from serving.repository.layout import SINGLE_GRAPH
 from serving.repository.manifest import Licence
-from serving.tensors import Tensors, rows
+from serving.tensors import Tensors, row_count, rows
 
 FOLDER: Final = "exporters.families"
 PARITY_ROWS: Final = 32  # of each graph, that are compared with its network
@@ -126,12 +126,11 @@ class Family(ABC, Generic[D]):
         del network
         return {SINGLE_GRAPH: rows(data.test.inputs, 0, PARITY_ROWS)}
 
-    def asked(self, data: Callable[[], D]) -> Sequence[Tensors | str]:
+    def asked(self, data: D | None = None) -> Sequence[Tensors | str]:
         """What callers would send, for drift to be seen against: rows of pixels, or texts. Held-out rows, unless a
-        family knows better. data: reads the rows, where they are needed.
+        family knows better. data: where the rows have been read already.
         """
-        inputs = data().test.inputs
-        return [rows(inputs, i, i + 1) for i in spread(len(next(iter(inputs.values()))), REFERENCE_ROWS)]
+        return some_rows((self.data(quick=False) if data is None else data).test.inputs)
 
     def measure_graphs(self, graphs: Mapping[str, Predict], data: D) -> Measured:
         """As `measure`, of all graphs together."""
@@ -146,6 +145,11 @@ class Family(ABC, Generic[D]):
 def spread(count: int, most: int) -> list[int]:
     """So many of `count` places, evenly spread."""
     return sorted({i * count // min(most, count) for i in range(min(most, count))}) if count else []
+
+
+def some_rows(inputs: Tensors) -> list[Tensors]:
+    """REFERENCE_ROWS of them at most, each alone."""
+    return [rows(inputs, i, i + 1) for i in spread(row_count(inputs), REFERENCE_ROWS)]
 
 
 class Learner(ABC, Generic[S, T]):

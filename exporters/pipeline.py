@@ -22,7 +22,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from exporters import fitting, graph_export, learning_curve, parity, plans, provenance, publish, records, reference, runs, training
+from exporters import (
+    fitting,
+    graph_export,
+    learning_curve,
+    parity,
+    plans,
+    provenance,
+    publish,
+    records,
+    reference,
+    runs,
+    training,
+)
 from exporters.family import Family, Recipe, TrainedFamily, find_family
 from exporters.graph_export import ExportedGraph, Treatment
 from exporters.measures.measured import Measured
@@ -74,7 +86,7 @@ def export_family(family: Family[Any], options: Options, builder: plans.Builder 
     manifest = manifest.model_copy(update={"plans": {role: plan.record for role, plan in made.items()}})
     files, plan_graphs = _side_files(work, run), [plan.graph for plan in made.values()]
     release = graph_export.release(graphs, files, manifest, plan_graphs)
-    seen = reference.of_release(release, family.asked(lambda: work.data))
+    seen = reference.of_release(release, family.asked(work.data))
     release = graph_export.release(graphs, files, manifest.model_copy(update={"reference": seen}), plan_graphs)
     folder = publish.publish(release, options.repository)
     fitting.done(family, options)

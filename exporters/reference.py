@@ -59,7 +59,7 @@ def write_references(repository: Path, model: str) -> list[Path]:
     if not MODEL_NAME.fullmatch(model) or not (repository / model).is_dir():
         raise NotFound(f"There is no model {model!r} in {repository}.", remedy="`exporters list` shows the models.")
     family: Family[Any] = find_family(model)
-    asked = family.asked(lambda: family.data(quick=False))
+    asked = family.asked()
     written = []
     for folder in sorted(path for path in (repository / model).iterdir() if VERSION_NAME.fullmatch(path.name)):
         reference = of_version(read_version(folder), asked)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final, cast
 
 import numpy as np
@@ -97,7 +97,7 @@ class DrawingFamily(TrainedFamily[Scores, Tensor]):
         test = Rows({TOKENS: prompts[:, 0], **shown.test.inputs}, shown.test.targets)
         return Splits(card=shown.card, test=test, train=train, validation=validation)
 
-    def asked(self, data: Callable[[], Splits]) -> Sequence[Tensors | str]:
+    def asked(self, data: Splits | None = None) -> Sequence[Tensors | str]:
         """Every way to ask for a thing but that with a word which nobody knows."""
         del data  # makes latents of all pictures
         said = {text for texts in emoji_prompts.prompts_of(emoji_prompts.things()) for text in texts}

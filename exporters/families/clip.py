@@ -6,7 +6,7 @@ a thing that it has not seen. Source: A. Radford et al., https://arxiv.org/abs/2
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 import numpy as np
@@ -121,7 +121,7 @@ class Clip(TrainedFamily[Scores, Tensor]):
         truth = np.stack([np.arange(len(held_out)), known], axis=1)
         return Splits(card=card, test=Rows({PIXELS: shown, **tokens}, truth), train=train, validation=validation)
 
-    def asked(self, data: Callable[[], Splits]) -> Sequence[Tensors | str]:
+    def asked(self, data: Splits | None = None) -> Sequence[Tensors | str]:
         """Pictures that were held out, and their names."""
         del data  # reads all that is learned from too
         _, held_out = split_names(named_emoji(), HELD_OUT)

@@ -102,7 +102,7 @@ def test_one_window_in_a_hundred_gives_a_false_alarm_at_most(source, reference_r
     references, windows, alarms = 150, 20, 0
     whole = draw(chance, 4000)
     for _ in range(references):
-        bins = make_bins(draw(chance, reference_rows))
+        bins = next(filter(None, (make_bins(draw(chance, reference_rows)) for _ in range(100))))
         shares = np.bincount([bins.place(value) for value in whole], minlength=len(bins.counts)) / len(whole)
         for counts in chance.multinomial(window_rows, shares, windows):
             alarms += judge(bins, counts, features).alert
