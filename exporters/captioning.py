@@ -18,7 +18,7 @@ from torch.nn import functional
 from exporters.data import captions
 from exporters.data.captions import LONGEST, PAD, RELATIONS, START, sentence_of
 from exporters.data.emoji import NAMES
-from exporters.data.scene_rows import load_scenes, held_out_scenes
+from exporters.data.scene_rows import held_out_scenes, load_scenes
 from exporters.data.splits import Rows, Splits
 from exporters.family import PARITY_ROWS, Predict, TrainedFamily, some_rows
 from exporters.measures.captions import caption_measures

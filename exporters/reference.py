@@ -44,7 +44,7 @@ def of_version(version: Version, asked: Sequence[Tensors | str]) -> Reference | 
     if version.manifest is None:
         return None
     bound: Task[Any] = plugins.find(task.FOLDER, version.manifest.task, "PLUGIN")(version)
-    seen = asyncio.run(_see_all(version, bound, asked))
+    seen = asyncio.run(see_all(version, bound, asked))
     reference = make_reference(
         len(seen), columns_of(inputs for inputs, _ in seen), columns_of(outputs for _, outputs in seen)
     )
@@ -70,9 +70,10 @@ def write_references(repository: Path, model: str) -> list[Path]:
     return written
 
 
-async def _see_all(
+async def see_all(
     version: Version, bound: Task[Any], asked: Sequence[Tensors | str]
 ) -> list[tuple[Features, Features]]:
+    """Features of each request and of its reply."""
     threads = Threads(os.cpu_count() or 1, 0)
     made: engine.Engine = plugins.find(engine.FOLDER, ENGINE, "PLUGIN")(engine.EngineOptions(threads))
     try:
@@ -88,20 +89,28 @@ async def _see_all(
 async def _see(
     bound: Task[Any], version: Version, made: engine.Engine, one: Tensors | str
 ) -> tuple[Features, Features]:
-    """Features of a request and of its reply. Of pixels nobody knows how large the picture was that was sent."""
+    """Features of a request and of its reply."""
     if isinstance(one, str):
         request = Request(one.encode(), bound.parameters(), kind="text")
         inputs = bound.encode(request)
         features = bound.features(request, inputs)
     else:
-        pixels = {name: array for name, array in one.items() if array.dtype == np.uint8 and array.ndim == 4}
-        ((name, array),) = pixels.items()
-        request = Request(_blank(array[0]), bound.parameters())
-        inputs = {**bound.encode(request), name: array}
-        features = bound.features(Request(b"", bound.parameters()), inputs)
+        request, inputs = _encoded(bound, one)
+        # Nobody knows how large the picture was that was sent, or what the text was: the request has no payload.
+        features = bound.features(Request(b"", bound.parameters(), kind=request.kind), inputs)
     if issubclass(bound.reply, FileReply):
         return features, {}
     return features, bound.outcome(await bound.answer(request, _Given(version, made, inputs)))
+
+
+def _encoded(bound: Task[Any], row: Tensors) -> tuple[Request[Any], Tensors]:
+    """A row as if it had been sent with parameters that nobody set, its pixels in place of those of a blank picture."""
+    pixels = [(name, array) for name, array in row.items() if array.dtype == np.uint8 and array.ndim == 4]
+    if not pixels:
+        return Request(b"", bound.parameters(), kind="tokens"), row
+    name, array = pixels[0]
+    request = Request(_blank(array[0]), bound.parameters())
+    return request, {**bound.encode(request), name: array}
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ KIND_ROWS: Final = 8  # that a kind wants for a bin of its own
 MOST_FEATURES: Final = 64  # of requests, and of replies
 
 Name = Annotated[str, Field(min_length=1, max_length=100)]
-Values = Sequence[float] | Sequence[str]
+Values = Sequence[float | str]
 
 
 class _Counted(BaseModel):

@@ -76,6 +76,8 @@ class Watched:
         self.seen += 1
         for panel in self.panels:
             panel.window.add(panel.window.layout.places({**inputs, **outputs}), now_s)
+        for gone in self.totals.keys() - rulers.keys():
+            del self.totals[gone]
         for fingerprint, layout in rulers.items():
             counts = self.totals.setdefault(fingerprint, layout.empty())
             counts[layout.places(inputs)] += 1

@@ -144,7 +144,7 @@ class Embed(Task[EmbedParameters]):
     def outcome(self, reply: Reply) -> dict[str, float | str]:
         """Of a version with two towers by which of them it was: what callers send more of is no drift of either."""
         found = super().outcome(reply)
-        if len(self.towers) < 2 or not isinstance(reply, EmbedReply):  # noqa: PLR2004
+        if len(self.towers) < 2 or not isinstance(reply, EmbedReply):
             return found
         kind = TEXT if reply.tokens else IMAGE
         return {name.replace("reply_", f"reply_{kind}_", 1): value for name, value in found.items()}

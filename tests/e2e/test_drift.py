@@ -1,4 +1,4 @@
-"""Drift over HTTP: the committed digits as they were held out, then in the dark; the gauge, the admin port, the command."""
+"""Drift over HTTP: digits as they were held out, then in the dark; the gauge, the admin port, the command."""
 
 from __future__ import annotations
 
