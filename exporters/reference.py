@@ -44,7 +44,10 @@ def of_version(version: Version, asked: Sequence[Tensors | str]) -> Reference | 
     if version.manifest is None:
         return None
     bound: Task[Any] = plugins.find(task.FOLDER, version.manifest.task, "PLUGIN")(version)
-    seen = asyncio.run(see_all(version, bound, asked))
+    taken = [one if isinstance(one, str) else _taken(version, one) for one in asked]
+    seen = asyncio.run(see_all(version, bound, [one for one in taken if one]))
+    if not seen:
+        return None
     reference = make_reference(
         len(seen), columns_of(inputs for inputs, _ in seen), columns_of(outputs for _, outputs in seen)
     )
@@ -101,6 +104,12 @@ async def _see(
     if issubclass(bound.reply, FileReply):
         return features, {}
     return features, bound.outcome(await bound.answer(request, _Given(version, made, inputs)))
+
+
+def _taken(version: Version, row: Tensors) -> Tensors:
+    """What of a row some graph takes: a family's rows may be of towers that this version does not have."""
+    names = {spec.name for graph in version.graphs.values() for spec in graph.config.inputs}
+    return {name: array for name, array in row.items() if name in names}
 
 
 def _encoded(bound: Task[Any], row: Tensors) -> tuple[Request[Any], Tensors]:
