@@ -7,7 +7,7 @@ https://arxiv.org/abs/1707.07998
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 import numpy as np
@@ -18,9 +18,9 @@ from torch.nn import functional
 from exporters.data import captions
 from exporters.data.captions import LONGEST, PAD, RELATIONS, START, sentence_of
 from exporters.data.emoji import NAMES
-from exporters.data.scene_rows import load_scenes
+from exporters.data.scene_rows import held_out_scenes, load_scenes
 from exporters.data.splits import Rows, Splits
-from exporters.family import PARITY_ROWS, Predict, TrainedFamily
+from exporters.family import PARITY_ROWS, Predict, TrainedFamily, some_rows
 from exporters.measures.captions import caption_measures
 from exporters.measures.measured import Measured
 from exporters.nms import Limits, suppress
@@ -110,6 +110,11 @@ class CaptionFamily(TrainedFamily):
     quick_floors: ClassVar = {"exact": 0.0}
     score_name = "words"
     compact = True
+
+    def asked(self, data: Splits | None = None) -> Sequence[Tensors | str]:
+        if data is not None:
+            return super().asked(data)
+        return some_rows({PIXELS: held_out_scenes(SceneFamily.preprocessing)})
 
     def licence(self) -> Licence:
         attribution = "Scenes drawn with Noto Emoji (Google, OFL-1.1) on photos of scikit-image."

@@ -205,6 +205,23 @@ def tensorrt(model: str, off: bool, repository: Path) -> None:
         click.echo(f"wrote {path}")
 
 
+@main.command()
+@click.argument("model")
+@click.option("--repository", type=FOLDER, default=Path("model_repository"), show_default=True)
+def reference(model: str, repository: Path) -> None:
+    """Write into a published MODEL's manifests what is usually asked, for drift to be seen against.
+
+    Exports do it by themselves; this is for versions from before. More: docs/drift.md.
+    """
+    from exporters.reference import write_references
+
+    written = write_references(repository, model)
+    for path in written:
+        click.echo(f"wrote {path}")
+    if not written:
+        click.echo(f"{model}: too few rows to tell what is usual; gateways learn it from the first requests")
+
+
 def _tell(made: Exported) -> None:
     parity = made.parity
     differences = (

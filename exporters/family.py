@@ -9,7 +9,7 @@ them into the task's outputs. A family of several graphs says `graphs`, `graph_r
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, Generic, Literal
 
@@ -23,11 +23,12 @@ from exporters.search_space import Space
 from serving import plugins
 from serving.repository.layout import SINGLE_GRAPH
 from serving.repository.manifest import Licence
-from serving.tensors import Tensors, rows
+from serving.tensors import Tensors, row_count, rows
 from serving.trial import Policy
 
 FOLDER: Final = "exporters.families"
 PARITY_ROWS: Final = 32  # of each graph, that are compared with its network
+REFERENCE_ROWS: Final = 1000  # that drift is seen against
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -127,6 +128,12 @@ class Family(ABC, Generic[D]):
         del network
         return {SINGLE_GRAPH: rows(data.test.inputs, 0, PARITY_ROWS)}
 
+    def asked(self, data: D | None = None) -> Sequence[Tensors | str]:
+        """What callers would send, for drift to be seen against: rows of pixels, or texts. Held-out rows, unless a
+        family knows better. data: where the rows have been read already.
+        """
+        return some_rows((self.data(quick=False) if data is None else data).test.inputs)
+
     def measure_graphs(self, graphs: Mapping[str, Predict], data: D) -> Measured:
         """As `measure`, of all graphs together."""
         return self.measure(graphs[SINGLE_GRAPH], data)
@@ -135,6 +142,16 @@ class Family(ABC, Generic[D]):
         """Further files of the version, such as tokenizer.json, by their names."""
         del network
         return {}
+
+
+def spread(count: int, most: int) -> list[int]:
+    """So many of `count` places, evenly spread."""
+    return sorted({i * count // min(most, count) for i in range(min(most, count))}) if count else []
+
+
+def some_rows(inputs: Tensors) -> list[Tensors]:
+    """REFERENCE_ROWS of them at most, each alone."""
+    return [rows(inputs, i, i + 1) for i in spread(row_count(inputs), REFERENCE_ROWS)]
 
 
 class Learner(ABC, Generic[S, T]):

@@ -10,6 +10,7 @@ families/<family>        data, network, recipe, floors
       plans.make         TensorRT's plans of the graphs, if --plan asks for them: the same comparison
         family.measure   metrics and tables, of the graphs as they will be served
           runs.append    one line for the run, also when a floor is missed
+            reference    what requests and replies look like, for drift to be seen against
             publish      floors, digests, renames: further graphs first, <repository>/<model>/<n> last
 """
 
@@ -21,7 +22,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from exporters import fitting, graph_export, learning_curve, parity, plans, provenance, publish, records, runs, training
+from exporters import (
+    fitting,
+    graph_export,
+    learning_curve,
+    parity,
+    plans,
+    provenance,
+    publish,
+    records,
+    reference,
+    runs,
+    training,
+)
 from exporters.family import Family, Recipe, TrainedFamily, find_family
 from exporters.graph_export import ExportedGraph, Treatment
 from exporters.measures.measured import Measured
@@ -71,7 +84,10 @@ def export_family(family: Family[Any], options: Options, builder: plans.Builder 
 
     manifest = _manifest(work, graphs, Measured(metrics, measured.tables), agreement)
     manifest = manifest.model_copy(update={"plans": {role: plan.record for role, plan in made.items()}})
-    release = graph_export.release(graphs, _side_files(work, run), manifest, [plan.graph for plan in made.values()])
+    files, plan_graphs = _side_files(work, run), [plan.graph for plan in made.values()]
+    release = graph_export.release(graphs, files, manifest, plan_graphs)
+    seen = reference.of_release(release, family.asked(work.data))
+    release = graph_export.release(graphs, files, manifest.model_copy(update={"reference": seen}), plan_graphs)
     folder = publish.publish(release, options.repository)
     fitting.done(family, options)
     size = sum(len(graph.content) for graph in graphs.values())

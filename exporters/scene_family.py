@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
 from exporters import augmentation
-from exporters.family import TrainedFamily
+from exporters.data.scene_rows import held_out_scenes
+from exporters.data.splits import Splits
+from exporters.family import TrainedFamily, some_rows
+from serving.picture_task import PIXELS
 from serving.repository.manifest import Licence
+from serving.tensors import Tensors
 
 SIDE = 128  # pixels that the networks see, of scenes of 256
 
@@ -23,6 +28,11 @@ class SceneFamily(TrainedFamily):
     )
     preprocessing: ClassVar = {"resize": None, "letterbox": True, "size": SIDE, "resample": "bilinear", "channels": 3}
     compact = True
+
+    def asked(self, data: Splits | None = None) -> Sequence[Tensors | str]:
+        if data is not None:
+            return super().asked(data)
+        return some_rows({PIXELS: held_out_scenes(SceneFamily.preprocessing)})
 
     def licence(self) -> Licence:
         attribution = "Scenes drawn with Noto Emoji (Google, OFL-1.1) on photos of scikit-image."

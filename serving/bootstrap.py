@@ -122,7 +122,7 @@ def build(
     router = Router(settings.default_models)
     ledger = ledger or open_ledger(settings)
     shadows = Shadows(meters)
-    watch = open_watch(settings, meters, threads)
+    watch = open_watch(settings, meters, threads, router)
     pipeline = Pipeline(router, batching, threads, shadows, watch.witnesses)
 
     def pointers(model: str) -> Pointers | None:
@@ -184,6 +184,14 @@ def build(
             pipeline, search, jobs, protocol, models, traffic=traffic, threads=threads, limits=limits, access=access
         ),
         admin=admin_app(
-            protocol, search, models, reconciler.states, changes, guard=guard, meters=meters, access=access
+            protocol,
+            search,
+            models,
+            reconciler.states,
+            changes,
+            guard=guard,
+            drift=watch.drift,
+            meters=meters,
+            access=access,
         ),
     )

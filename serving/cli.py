@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from serving.commands.changes import check, history, promote, rollback
+from serving.commands.drift import drift
 from serving.commands.guard import guard
 from serving.commands.keys import keys
 from serving.commands.models import models
@@ -25,7 +26,7 @@ def main() -> None:
     """Model serving with a way back."""
 
 
-for command in (models, check, promote, rollback, history, guard, keys):
+for command in (models, check, promote, rollback, history, guard, drift, keys):
     main.add_command(command)
 
 

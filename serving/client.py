@@ -73,6 +73,10 @@ class AdminClient:
         """Says how they are guarded. `order`: policy (all of it, or None), who, why."""
         return self._object("PUT", f"/admin/models/{quote(model, safe='')}/guard", "policy", order)
 
+    def drift(self, model: str) -> dict[str, Any]:
+        """How far what is asked of a model has drifted, by version and feature."""
+        return self._object("GET", f"/admin/models/{quote(model, safe='')}/drift", "versions")
+
     def __enter__(self) -> Self:
         return self
 

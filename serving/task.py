@@ -14,7 +14,10 @@ from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from serving.codecs.image import open_image
 from serving.errors import RepositoryInvalid
+from serving.monitoring.features import request_features, size_features
+from serving.monitoring.outcomes import reply_features
 from serving.repository.config import TensorSpec
 from serving.repository.layout import SINGLE_GRAPH, Version
 from serving.tensors import Tensors
@@ -192,6 +195,20 @@ class Task(ABC, Generic[P]):
         """
         del reply
         return ""
+
+    def features(self, request: Request[P], inputs: Tensors) -> dict[str, float | str]:
+        """What drift is watched in: numbers and kinds of an encoded request. Unless a task knows better, what its kind
+        of payload has. Blocking, a fraction of a millisecond.
+        """
+        found = request_features(request.kind, request.payload, inputs)
+        if request.kind == "image" and request.payload:
+            image = open_image(request.payload)
+            found |= size_features(image.width, image.height)
+        return found
+
+    def outcome(self, reply: Reply) -> dict[str, float | str]:
+        """As `features`, of a reply: unless a task knows better, of its predictions, its embedding or its text."""
+        return reply_features(reply)
 
     def sample(self) -> Request[P]:
         """A small request that this version can take: the example, unless some versions want another."""

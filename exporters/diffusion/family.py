@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final, cast
 
 import numpy as np
@@ -96,6 +96,13 @@ class DrawingFamily(TrainedFamily[Scores, Tensor]):
         validation = noisy_rows(latents_of(encode, judged), prompts[judged.targets, 0], self.sampling.schedule.steps)
         test = Rows({TOKENS: prompts[:, 0], **shown.test.inputs}, shown.test.targets)
         return Splits(card=shown.card, test=test, train=train, validation=validation)
+
+    def asked(self, data: Splits | None = None) -> Sequence[Tensors | str]:
+        """Every way to ask for a thing but that with a word which nobody knows."""
+        del data  # makes latents of all pictures
+        said = {text for texts in emoji_prompts.prompts_of(emoji_prompts.things()) for text in texts}
+        unknown = emoji_prompts.SPECIAL[emoji_prompts.UNKNOWN]
+        return sorted(text for text in said if unknown not in text)
 
     def network(self) -> nn.Module:
         tokens = emoji_prompts.make_tokenizer().get_vocab_size()

@@ -121,6 +121,13 @@ class Clip(TrainedFamily[Scores, Tensor]):
         truth = np.stack([np.arange(len(held_out)), known], axis=1)
         return Splits(card=card, test=Rows({PIXELS: shown, **tokens}, truth), train=train, validation=validation)
 
+    def asked(self, data: Splits | None = None) -> Sequence[Tensors | str]:
+        """Pictures that were held out, and their names."""
+        del data  # reads all that is learned from too
+        _, held_out = split_names(named_emoji(), HELD_OUT)
+        shown = pictures(held_out, self.preprocessing["image"], views=[0])
+        return [*({PIXELS: shown[i : i + 1]} for i in range(len(shown))), *(one.name for one in held_out)]
+
     def network(self) -> nn.Module:
         return Pairs(FEATURES, READ, DIMENSIONS, dropout=0.3)
 

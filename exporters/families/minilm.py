@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch.nn import functional
 from exporters.data.emoji_names import LICENCE, PACKAGE, named_emoji, phrases_to_learn
 from exporters.data.imagenet import imagenet_labels
 from exporters.data.splits import HeldOut, Rows
-from exporters.family import PARITY_ROWS, Family, Predict
+from exporters.family import PARITY_ROWS, REFERENCE_ROWS, Family, Predict, spread
 from exporters.measures.measured import Measured
 from exporters.measures.retrieval import recall_at
 from exporters.minilm import ATTRIBUTION, LONGEST, load_minilm, provenance, token_rows, tokenizer_json
@@ -62,9 +62,8 @@ class MiniLm(Family[HeldOut]):
         -1 for names.
         """
         del quick
-        named = [(one.name, _others(one.name, one.keywords)) for one in named_emoji()]
-        asked = [(i, " ".join(words)) for i, (_, words) in enumerate(named) if len(words) >= LEAST_WORDS]
-        texts = [*(query for _, query in asked), *(name for name, _ in named)]
+        named, asked = _names_and_queries()
+        texts = [*(query for _, query in asked), *named]
         inputs = token_rows(texts, self.tokenizer())
         targets = np.array([*(i for i, _ in asked), *(-1 for _ in named)], np.int64)
         card = Data(
@@ -76,6 +75,12 @@ class MiniLm(Family[HeldOut]):
             note=f"Each query is an emoji's keywords without the words of its name, among {len(named):,} names.",
         )
         return HeldOut(card, Rows(inputs, targets))
+
+    def asked(self, data: HeldOut | None = None) -> Sequence[Tensors | str]:
+        del data  # has no texts any more
+        named, queries = _names_and_queries()
+        texts = [*(query for _, query in queries), *named]
+        return [texts[i] for i in spread(len(texts), REFERENCE_ROWS)]
 
     def network(self) -> nn.Module:
         return load_minilm()
@@ -137,6 +142,13 @@ class MiniLmStatic(MiniLm):
 def _table(words: int, dimensions: int) -> Words:
     """Taught on ImageNet's classes and the words of emoji, none of which says which words belong together."""
     return make_word_table(words, dimensions, (*imagenet_labels(), *phrases_to_learn()))
+
+
+def _names_and_queries() -> tuple[list[str], list[tuple[int, str]]]:
+    """Of emoji, and words that they are looked for by with the place of each one's name."""
+    named = [(one.name, _others(one.name, one.keywords)) for one in named_emoji()]
+    asked = [(i, " ".join(words)) for i, (_, words) in enumerate(named) if len(words) >= LEAST_WORDS]
+    return [name for name, _ in named], asked
 
 
 def _others(name: str, keywords: tuple[str, ...]) -> list[str]:

@@ -50,6 +50,9 @@ class TextCodec:
             raise ValueError(str(error)) from None
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
+        stands_for_others = getattr(self.tokenizer.model, "unk_token", None)
+        # The id that stands for what is not in the vocabulary; None where there is no such thing.
+        self.unknown: int | None = self.tokenizer.token_to_id(stands_for_others) if stands_for_others else None
 
     def encode(self, text: str) -> tuple[Array, Array]:
         """One row: token ids and attention mask (1 for text, 0 for padding), int64 [1, length]. TextInvalid."""

@@ -20,7 +20,7 @@ from serving.gateway.errors import HeadersTooMany, met_a_bug, problem, shaped
 from serving.gateway.http import CALLER, credentials_of, read_request, send_answer
 from serving.gateway.open_inference import OpenInference
 from serving.gateway.quota import Usage
-from serving.gateway.routes.admin import admin_router, changes_router
+from serving.gateway.routes.admin import admin_router, changes_router, drift_router
 from serving.gateway.routes.collections import collection_routes, collections_admin_router, collections_router
 from serving.gateway.routes.docs import docs_router, document_router
 from serving.gateway.routes.embeddings import embeddings_route
@@ -36,6 +36,7 @@ from serving.gateway.routes.v2_models import protocol_router
 from serving.gateway.traffic import Traffic, check_head
 from serving.guard.guard import Guard
 from serving.jobs import Jobs
+from serving.observation.drift import Drift
 from serving.pipeline import Pipeline
 from serving.search import Search
 from serving.telemetry import Meters
@@ -152,6 +153,7 @@ def admin_app(
     changes: Changes,
     *,
     guard: Guard,
+    drift: Drift,
     meters: Meters,
     access: Access,
 ) -> Gateway:
@@ -160,6 +162,7 @@ def admin_app(
         admin_router(models, meters),
         changes_router(changes),
         guard_router(changes, guard),
+        drift_router(drift),
         collections_admin_router(search),
         protocol_router(protocol, "admin"),
         repository_router(states, changes),

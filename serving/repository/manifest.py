@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -9,9 +10,11 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from serving.errors import RepositoryInvalid
+from serving.monitoring.reference import Bins, Reference
 from serving.trial import Policy
 
 MANIFEST: Final = "manifest.json"
+_REFERENCE: Final = ',\n  "reference": '  # no text has this in it: JSON writes the end of a line in another way
 
 
 class _Part(BaseModel):
@@ -105,6 +108,7 @@ class Manifest(_Part):
     `preprocessing` is the task's own business: the task checks it when it is bound. `seed`: a model with no state yet
     starts here. `tables`: what stands behind the metrics. `plans`: by role, of graphs that TensorRT was asked to build.
     `guard`: how the version is guarded while it is on trial.
+    `reference`: what requests and replies looked like on held-out rows, for drift to be seen against.
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
@@ -126,6 +130,7 @@ class Manifest(_Part):
     graph_files: Mapping[str, Mapping[str, str]] = {}
     plans: Mapping[str, Plan] = {}
     guard: Policy | None = None
+    reference: Reference | None = None
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -143,7 +148,20 @@ def read_manifest(path: Path, file: str) -> Manifest:
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Writes the manifest as indented JSON."""
-    unused = {name for name in ("graph_files", "plans", "guard") if not getattr(manifest, name)}
-    text = manifest.model_dump_json(by_alias=True, indent=2, exclude_none=True, exclude=unused)
-    path.write_text(text + "\n", encoding="utf-8")
+    """Writes the manifest as indented JSON, of its reference a line for each feature."""
+    unused = {name for name in ("graph_files", "plans", "guard") if not getattr(manifest, name)} | {"reference"}
+    text = manifest.model_dump_json(by_alias=True, indent=2, exclude_none=True, exclude=unused) + "\n"
+    path.write_text(with_reference(text, manifest.reference), encoding="utf-8")
+
+
+def with_reference(text: str, reference: Reference | None) -> str:
+    """A manifest's text with this reference as its last field instead of the one it may have; all else as it is."""
+    kept = text.partition(_REFERENCE)[0].removesuffix("\n}\n")
+    if reference is None:
+        return f"{kept}\n}}\n"
+    parts = [f'    "rows": {reference.rows}']
+    for name in ("inputs", "outputs"):
+        features: Mapping[str, Bins] = getattr(reference, name)
+        lines = [f"      {json.dumps(feature)}: {bins.model_dump_json()}" for feature, bins in features.items()]
+        parts.append(f'    "{name}": {{\n' + ",\n".join(lines) + "\n    }" if lines else f'    "{name}": {{}}')
+    return f"{kept}{_REFERENCE}{{\n" + ",\n".join(parts) + "\n  }\n}\n"

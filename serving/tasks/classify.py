@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from serving.codecs.image import open_image
 from serving.errors import OutputInvalid
 from serving.monitoring.agreement import same_top
+from serving.monitoring.outcomes import surest
 from serving.picture_task import EXAMPLE_PNG, PIXELS, PictureTask
 from serving.repository.config import TensorSpec
 from serving.repository.layout import SINGLE_GRAPH
@@ -75,6 +76,10 @@ class Classify(PictureTask[ClassifyParameters]):
             for i in _best(scores, request.parameters.top_k).tolist()
         ]
         return ClassifyReply.model_construct(model=self.model, version=self.version, predictions=predictions)
+
+    def outcome(self, reply: Reply) -> dict[str, float | str]:
+        """The most probable label and its probability; how many labels there are is the caller's wish."""
+        return surest([(one.label, one.score) for one in reply.predictions] if isinstance(reply, ClassifyReply) else [])
 
     def agreement(self, reply: Reply, other: Reply) -> float:
         """1 if both name the same label first."""

@@ -20,7 +20,7 @@ from serving.repository.config import TensorSpec
 from serving.repository.layout import Version
 from serving.task import Example, Parameters, Reply, Request, Signature, Steps, Task, read_preprocessing
 from serving.tensors import Tensors
-from serving.text_task import open_text
+from serving.text_task import open_text, tokens_seen
 
 INPUT_IDS: Final = "input_ids"
 ATTENTION_MASK: Final = "attention_mask"
@@ -133,6 +133,21 @@ class Embed(Task[EmbedParameters]):
         return EmbedReply.model_construct(
             model=self.model, version=self.version, embedding=vector.tolist(), dimensions=vector.size, tokens=0
         )
+
+    def features(self, request: Request[EmbedParameters], inputs: Tensors) -> dict[str, float | str]:
+        """Of a text also what the version's tokenizer makes of it."""
+        found = super().features(request, inputs)
+        if self.words and INPUT_IDS in inputs:
+            found |= tokens_seen(self.words, request, inputs[INPUT_IDS][0][inputs[ATTENTION_MASK][0] == 1])
+        return found
+
+    def outcome(self, reply: Reply) -> dict[str, float | str]:
+        """Of a version with two towers by which of them it was: what callers send more of is no drift of either."""
+        found = super().outcome(reply)
+        if len(self.towers) < 2 or not isinstance(reply, EmbedReply):
+            return found
+        kind = TEXT if reply.tokens else IMAGE
+        return {name.replace("reply_", f"reply_{kind}_", 1): value for name, value in found.items()}
 
     def agreement(self, reply: Reply, other: Reply) -> float:
         """The cosine of the angle between both. Low of versions with spaces of their own, however good they are."""

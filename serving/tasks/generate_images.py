@@ -32,18 +32,9 @@ from serving.drawing_task import (
 from serving.errors import OutputInvalid, ParameterInvalid
 from serving.repository.config import TensorSpec
 from serving.repository.layout import Version
-from serving.task import (
-    Example,
-    FileReply,
-    Parameters,
-    Progress,
-    Reply,
-    Request,
-    Signature,
-    Steps,
-    Task,
-)
+from serving.task import Example, FileReply, Parameters, Progress, Reply, Request, Signature, Steps, Task
 from serving.tensors import Array, Tensors
+from serving.text_task import tokens_seen
 
 SEED: Final = "seed"
 STEPS: Final = "steps"
@@ -194,6 +185,12 @@ class GenerateImages(Task[GenerateParameters]):
             steps=int(outputs[STEPS][0]),
             size=f"{pixels.shape[1]}x{pixels.shape[0]}",
         )
+
+    def features(self, request: Request[GenerateParameters], inputs: Tensors) -> dict[str, float | str]:
+        """Of the prompt also what the version's tokenizer makes of it."""
+        tokens = inputs[TOKENS][0]
+        seen = tokens_seen(self.words, request, tokens[tokens != self.settings.text.pad])
+        return super().features(request, inputs) | seen
 
     def agreement(self, reply: Reply, other: Reply) -> float:
         """How alike the pixels are: 1 less their mean difference, of pictures of one size."""

@@ -93,6 +93,10 @@ def test_its_example_goes_the_whole_way(bench, name, task):
     assert (reply.model, reply.version) == (bound.model, 1)
     task.reply.model_validate(reply.model_dump())
     assert bound.agreement(reply, reply) == 1
+    for features in (bound.features(bound.sample(), bound.encode(bound.sample())), bound.outcome(reply)):
+        assert all(isinstance(value, str) or np.isfinite(value) for value in features.values())
+    assert bound.features(bound.sample(), bound.encode(bound.sample())), "there is something to see drift in"
+    assert all(feature.startswith("reply_") for feature in bound.outcome(reply))
 
 
 @each

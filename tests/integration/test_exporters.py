@@ -57,6 +57,9 @@ def test_a_quick_run_publishes_a_sound_version(quick):
     assert version.manifest.metrics["accuracy"].value >= version.manifest.metrics["accuracy"].floor
     assert version.manifest.metrics["accuracy"].baseline > 0.9
     assert version.manifest.intended_use.startswith("A quick run")
+    assert version.manifest.reference.rows == version.manifest.data.rows["test"]
+    assert {"brightness", "contrast", "sharpness"} == version.manifest.reference.inputs.keys()
+    assert {"reply_class", "reply_score"} == version.manifest.reference.outputs.keys()
     assert version.manifest.parity.max_abs_difference <= version.manifest.parity.tolerance
     verify(version.folder, version.manifest.files, version.name)
     assert set(version.manifest.files) == {"model.onnx", "labels.txt", "golden.npz", "learning_curve.png", "run.json"}

@@ -13,6 +13,8 @@ from serving.errors import Forbidden, MediaTypeUnsupported
 from serving.gateway.access import needs
 from serving.gateway.http import caller_of
 from serving.ledger import Number, Percent, Record
+from serving.observation.drift import Drift
+from serving.observation.drift_report import DriftReport
 from serving.telemetry import Meters
 from serving.verdict import Verdict
 from serving.versions.catalog import ModelList
@@ -89,6 +91,19 @@ def admin_router(models: Callable[[], ModelList], meters: Meters) -> APIRouter:
     )
     async def metrics() -> Response:
         return Response(meters.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+def drift_router(drift: Drift) -> APIRouter:
+    """How far what is asked lies from what versions were made for."""
+    router = APIRouter(responses={404: {"description": "No version of such a model is loaded."}})
+
+    @router.get(
+        "/admin/models/{model}/drift", summary="Drift of requests and replies, feature by feature and version", **ADMIN
+    )
+    async def report(model: str) -> DriftReport:
+        return drift.report(model)
 
     return router
 

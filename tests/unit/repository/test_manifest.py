@@ -8,8 +8,9 @@ import pytest
 import tiny
 
 from serving.errors import RepositoryInvalid
+from serving.monitoring.reference import Reference
 from serving.repository.digests import digest_folder, verify
-from serving.repository.manifest import Manifest, read_manifest, write_manifest
+from serving.repository.manifest import Manifest, read_manifest, with_reference, write_manifest
 
 SOUND = {
     "schema": 1,
@@ -122,6 +123,35 @@ def test_tables_are_written_and_read_again(tmp_path):
     assert json.loads((tmp_path / "manifest.json").read_text())["tables"]["per_class"] == TABLE
     read = read_manifest(tmp_path / "manifest.json", "m")
     assert read.tables["per_class"].rows == (("cat", 0.5, 3), ("7", None, 0))
+
+
+REFERENCE = {
+    "rows": 50,
+    "inputs": {"brightness": {"counts": [20, 30], "edges": [0.5]}},
+    "outputs": {"reply_class": {"counts": [40, 10], "kinds": ['a "cat"\n']}},
+}
+
+
+def test_a_reference_is_written_and_read_again_a_feature_to_a_line(tmp_path):
+    manifest = Manifest.model_validate({**SOUND, "reference": REFERENCE})
+    write_manifest(tmp_path / "manifest.json", manifest)
+    assert read_manifest(tmp_path / "manifest.json", "m") == manifest
+    text = (tmp_path / "manifest.json").read_text()
+    assert json.loads(text)["reference"] == REFERENCE
+    assert '\n      "brightness": {"counts":[20,30],"edges":[0.5]}\n' in text
+
+
+def test_a_reference_comes_into_a_manifest_that_else_stays_as_it_is(tmp_path):
+    write_manifest(tmp_path / "manifest.json", Manifest.model_validate(SOUND))
+    bare = (tmp_path / "manifest.json").read_text()
+    assert "reference" not in bare
+    reference = Reference.model_validate(REFERENCE)
+    written = with_reference(bare, reference)
+    assert written.startswith(bare.removesuffix("\n}\n"))
+    assert with_reference(written, reference) == written
+    assert with_reference(written, None) == bare
+    other = reference.model_copy(update={"outputs": {}})
+    assert json.loads(with_reference(written, other))["reference"] == REFERENCE | {"outputs": {}}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,154 @@
+"""Watches what is asked and answered for drift from what each version was made for.
+
+Of the requests of each version RATE a second are looked at, by time, so that all are where few come and the cost has a
+bound where many do. Their features are computed on a worker thread, one request of a version at a time; if that one
+has to wait, others pass by unseen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+
+from serving.errors import ModelNotFound
+from serving.monitoring.windows import Layout
+from serving.observation.drift_meters import DriftMeters
+from serving.observation.drift_report import DriftReport, report_of
+from serving.observation.seen import Seen
+from serving.observation.watched import Watched
+from serving.threads import Threads
+from serving.versions.resident import Resident
+from serving.versions.router import Router
+
+log = logging.getLogger(__name__)
+
+RATE: Final = 20.0  # requests a second of each version, a fifth of a millisecond each
+CLOSELY: Final = 10  # times as many, of a model on trial
+SAVED_S: Final = 10.0  # whose budget is kept for a rush
+OWNER: Final = "drift"  # of its work, beside the models
+
+
+class Drift:
+    """Satisfies Witness. All is called on the event loop."""
+
+    def __init__(
+        self,
+        router: Router,
+        threads: Threads,
+        registry: CollectorRegistry,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._router, self._threads, self._clock = router, threads, clock
+        self._versions: dict[tuple[str, int], Watched] = {}
+        self._budgets: dict[tuple[str, int], tuple[float, float]] = {}  # requests left, and when that was
+        self._closely: frozenset[str] = frozenset()
+        self._tasks: set[asyncio.Task[None]] = set()
+        registry.register(DriftMeters(self.watched, clock))
+
+    def saw(self, seen: Seen) -> None:
+        watched = self._find(seen.resident)
+        if watched is None or watched.busy or not self._may_look(watched):
+            return
+        watched.busy = True
+        task = asyncio.get_running_loop().create_task(self._look(watched, seen))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def watch_closely(self, models: Collection[str]) -> None:
+        """Looks at CLOSELY times as many requests of these models, and of no others, until it is told otherwise."""
+        self._closely = frozenset(models)
+
+    def bins(self, model: str, by: int | None = None) -> str | None:
+        """A name of the bins that `counts` counts in: counts in bins of one name can be compared and added up, also
+        with those of other gateways. None: there are none yet.
+
+        by: the version whose reference they are from; None: the lowest loaded one whose manifest has a reference, else
+        the lowest that has learned one from its first requests, which no other gateway has.
+        """
+        ruler = self._ruler(model, by)
+        return ruler.fingerprint if ruler else None
+
+    def counts(self, model: str, version: int, by: int | None = None) -> dict[str, tuple[int, ...]]:
+        """How many of a version's requests that were looked at fell into each bin, by feature of requests. They only
+        grow while the version stays loaded, from when both it and that of the bins are. Empty: nothing is known.
+        """
+        ruler, watched = self._ruler(model, by), self._versions.get((model, version))
+        if ruler is None or watched is None or ruler.fingerprint not in watched.totals:
+            return {}
+        split = ruler.split(watched.totals[ruler.fingerprint])
+        return {name: tuple(counts.tolist()) for name, counts in split.items()}
+
+    def report(self, model: str) -> DriftReport:
+        """What is shown of a model. ModelNotFound: it has no version loaded."""
+        residents = self._router.residents(model)
+        if not residents:
+            raise ModelNotFound("There is no model of that name with a version loaded.")
+        return report_of(model, [self._versions.get(_key(one)) or Watched(one) for one in residents], self._clock())
+
+    def watched(self) -> list[Watched]:
+        """The loaded versions of which something was asked."""
+        loaded = {_key(resident): resident for resident in self._router.residents()}
+        for key, watched in list(self._versions.items()):
+            if loaded.get(key) is not watched.resident:
+                del self._versions[key]
+                self._budgets.pop(key, None)
+        return list(self._versions.values())
+
+    async def close(self) -> None:
+        """Drops what is being looked at."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _find(self, resident: Resident) -> Watched | None:
+        """Of a version that nobody can ask for any more, None."""
+        key = _key(resident)
+        found = self._versions.get(key)
+        if found is None or found.resident is not resident:
+            self.watched()  # so that those which were unloaded go
+            for one in self._router.residents(resident.version.model):  # all, for their bins
+                if _key(one) not in self._versions:
+                    self._versions[_key(one)] = Watched(one)
+            found = self._versions.get(key)
+        return found if found and found.resident is resident else None
+
+    def _may_look(self, watched: Watched) -> bool:
+        now_s, key = self._clock(), (watched.model, watched.number)
+        rate = RATE * (CLOSELY if watched.model in self._closely else 1)
+        left, then_s = self._budgets.get(key, (rate * SAVED_S, now_s))
+        left = min(rate * SAVED_S, left + (now_s - then_s) * rate)
+        self._budgets[key] = (left - 1 if left >= 1 else left, now_s)
+        return left >= 1
+
+    async def _look(self, watched: Watched, seen: Seen) -> None:
+        task = seen.resident.task
+        try:
+            if task is not None:
+                work = lambda: (task.features(seen.request, seen.inputs), task.outcome(seen.reply))  # noqa: E731
+                (inputs, outputs), _, _ = await self._threads.run(OWNER, work)
+                watched.add(inputs, outputs, self._rulers(watched.model), self._clock())
+        except Exception:
+            log.exception("what was asked of %s/%s could not be looked at", watched.model, watched.number)
+        finally:
+            watched.busy = False
+
+    def _rulers(self, model: str) -> dict[str, Layout]:
+        rulers = (one.ruler for one in self._versions.values() if one.model == model)
+        return {ruler.fingerprint: ruler for ruler in rulers if ruler}
+
+    def _ruler(self, model: str, by: int | None) -> Layout | None:
+        if by is not None:
+            watched = self._versions.get((model, by))
+            return watched.ruler if watched else None
+        known = [one for one in self._versions.values() if one.model == model and one.panels]
+        best = min(known, key=lambda one: (one.panels[0].source != "manifest", one.number), default=None)
+        return best.ruler if best else None
+
+
+def _key(resident: Resident) -> tuple[str, int]:
+    return resident.version.model, resident.version.number
