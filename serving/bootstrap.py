@@ -161,7 +161,25 @@ def build(
         access=access,
         protocol=protocol,
         public=public_app(
-            pipeline, search, jobs, protocol, models, traffic=traffic, threads=threads, limits=limits, access=access
+            pipeline,
+            search,
+            jobs,
+            protocol,
+            models,
+            feedback=watch.feedback,
+            traffic=traffic,
+            threads=threads,
+            limits=limits,
+            access=access,
         ),
-        admin=admin_app(protocol, search, models, reconciler.states, changes, meters=meters, access=access),
+        admin=admin_app(
+            protocol,
+            search,
+            models,
+            reconciler.states,
+            changes,
+            feedback=watch.feedback,
+            meters=meters,
+            access=access,
+        ),
     )

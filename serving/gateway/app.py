@@ -24,6 +24,7 @@ from serving.gateway.routes.admin import admin_router, changes_router
 from serving.gateway.routes.collections import collection_routes, collections_admin_router, collections_router
 from serving.gateway.routes.docs import docs_router, document_router
 from serving.gateway.routes.embeddings import embeddings_route
+from serving.gateway.routes.feedback import feedback_route, live_metrics_router
 from serving.gateway.routes.images import images_route
 from serving.gateway.routes.jobs import events_route, jobs_router
 from serving.gateway.routes.playground import playground_router
@@ -34,6 +35,7 @@ from serving.gateway.routes.v2 import Bounds, infer_routes
 from serving.gateway.routes.v2_models import protocol_router
 from serving.gateway.traffic import Traffic, check_head
 from serving.jobs import Jobs
+from serving.observation.feedback import Feedback
 from serving.pipeline import Pipeline
 from serving.search import Search
 from serving.telemetry import Meters
@@ -116,6 +118,7 @@ def public_app(
     protocol: OpenInference,
     models: Callable[[], ModelList],
     *,
+    feedback: Feedback,
     traffic: Traffic,
     threads: Threads,
     limits: Limits,
@@ -127,6 +130,7 @@ def public_app(
         embeddings_route(pipeline, traffic, threads, limits.body, limits.request_s),
         images_route(pipeline, jobs, traffic, threads, body_limit=limits.body, longest_s=limits.request_s),
         events_route(jobs, traffic),
+        feedback_route(feedback, traffic, threads, limits.body, limits.request_s),
         *collection_routes(search, traffic, threads, limits.body, limits.request_s),
         *infer_routes(protocol, traffic, threads, Bounds(limits.body, limits.tensor_json, limits.request_s)),
     ]
@@ -149,6 +153,7 @@ def admin_app(
     states: Callable[[], list[GraphState]],
     changes: Changes,
     *,
+    feedback: Feedback,
     meters: Meters,
     access: Access,
 ) -> Gateway:
@@ -156,6 +161,7 @@ def admin_app(
     routers = [
         admin_router(models, meters),
         changes_router(changes),
+        live_metrics_router(feedback),
         collections_admin_router(search),
         protocol_router(protocol, "admin"),
         repository_router(states, changes),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
+from serving.observation.answers import Answers
+from serving.observation.feedback import Feedback
+from serving.observation.feedback_meters import FeedbackMeters
 from serving.observation.seen import Witness
 from serving.settings import Settings
 from serving.telemetry import Meters
@@ -15,6 +19,7 @@ class Watch:
     """All who look on. `witnesses`: in the order in which they are shown what was answered."""
 
     witnesses: tuple[Witness, ...]
+    feedback: Feedback
 
     async def start(self) -> None:
         """Begins what they do by themselves."""
@@ -25,5 +30,7 @@ class Watch:
 
 def open_watch(settings: Settings, meters: Meters, threads: Threads) -> Watch:
     """As the settings want it."""
-    del settings, meters, threads  # of those to come
-    return Watch(())
+    answers = Answers(settings.feedback_answers, settings.feedback_bytes, settings.feedback_age_s)
+    feedback = Feedback(answers, FeedbackMeters(meters.registry, lambda: answers.count(time.monotonic())), threads)
+    witnesses: list[Witness] = [feedback] if settings.feedback_answers else []
+    return Watch(tuple(witnesses), feedback)
