@@ -12,6 +12,7 @@ import click
 from serving.commands.changes import check, history, promote, rollback
 from serving.commands.keys import keys
 from serving.commands.models import models
+from serving.commands.replay import replay
 from serving.errors import TidegateError
 from serving.settings import read_settings
 
@@ -24,7 +25,7 @@ def main() -> None:
     """Model serving with a way back."""
 
 
-for command in (models, check, promote, rollback, history, keys):
+for command in (models, check, replay, promote, rollback, history, keys):
     main.add_command(command)
 
 

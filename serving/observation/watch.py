@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 
+from serving.capturing.folder import CaptureFolder
 from serving.observation.answers import Answers
+from serving.observation.capture import Capture, CaptureMeters
 from serving.observation.feedback import Feedback
 from serving.observation.feedback_meters import FeedbackMeters
+from serving.observation.redaction import open_hook
 from serving.observation.seen import Witness
-from serving.settings import Settings
+from serving.settings import Settings, option
 from serving.telemetry import Meters
 from serving.threads import Threads
 
@@ -20,12 +24,17 @@ class Watch:
 
     witnesses: tuple[Witness, ...]
     feedback: Feedback
+    capture: Capture | None = None
 
     async def start(self) -> None:
         """Begins what they do by themselves."""
+        if self.capture is not None:
+            self.capture.start()
 
     async def close(self) -> None:
         """Ends it."""
+        if self.capture is not None:
+            await asyncio.to_thread(self.capture.close)
 
 
 def open_watch(settings: Settings, meters: Meters, threads: Threads) -> Watch:
@@ -33,4 +42,14 @@ def open_watch(settings: Settings, meters: Meters, threads: Threads) -> Watch:
     answers = Answers(settings.feedback_answers, settings.feedback_bytes, settings.feedback_age_s)
     feedback = Feedback(answers, FeedbackMeters(meters.registry, lambda: answers.count(time.monotonic())), threads)
     witnesses: list[Witness] = [feedback] if settings.feedback_answers else []
-    return Watch(tuple(witnesses), feedback)
+    capture = _open_capture(settings, meters) if settings.capture else None
+    if capture is not None:
+        witnesses.append(capture)
+    return Watch(tuple(witnesses), feedback, capture)
+
+
+def _open_capture(settings: Settings, meters: Meters) -> Capture:
+    """SettingsInvalid: the hook is not there."""
+    folder = CaptureFolder(settings.state, settings.capture_bytes)
+    redact = open_hook(settings.capture_redact, option("capture_redact")) if settings.capture_redact else None
+    return Capture(folder, settings.capture, redact, CaptureMeters(meters.registry, folder))
