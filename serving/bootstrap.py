@@ -166,7 +166,7 @@ def build(
             jobs,
             protocol,
             models,
-            feedback=watch.feedback,
+            truths=watch.truths,
             traffic=traffic,
             threads=threads,
             limits=limits,

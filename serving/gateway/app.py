@@ -36,6 +36,7 @@ from serving.gateway.routes.v2_models import protocol_router
 from serving.gateway.traffic import Traffic, check_head
 from serving.jobs import Jobs
 from serving.observation.feedback import Feedback
+from serving.observation.truths import Truths
 from serving.pipeline import Pipeline
 from serving.search import Search
 from serving.telemetry import Meters
@@ -118,7 +119,7 @@ def public_app(
     protocol: OpenInference,
     models: Callable[[], ModelList],
     *,
-    feedback: Feedback,
+    truths: Truths,
     traffic: Traffic,
     threads: Threads,
     limits: Limits,
@@ -130,7 +131,7 @@ def public_app(
         embeddings_route(pipeline, traffic, threads, limits.body, limits.request_s),
         images_route(pipeline, jobs, traffic, threads, body_limit=limits.body, longest_s=limits.request_s),
         events_route(jobs, traffic),
-        feedback_route(feedback, traffic, threads, limits.body, limits.request_s),
+        feedback_route(truths, traffic, threads, limits.body, limits.request_s),
         *collection_routes(search, traffic, threads, limits.body, limits.request_s),
         *infer_routes(protocol, traffic, threads, Bounds(limits.body, limits.tensor_json, limits.request_s)),
     ]

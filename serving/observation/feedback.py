@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 from pydantic import BaseModel
 
-from serving.errors import AnswerNotFound, InvalidInput, TidegateError, TruthGiven, TruthInvalid
+from serving.errors import AnswerNotFound, InvalidInput, TruthGiven, TruthInvalid
 from serving.monitoring.score import Score
 from serving.observation.answers import Answers, Judged, Remembered
 from serving.observation.feedback_meters import FeedbackMeters
@@ -108,6 +108,15 @@ class Feedback:
         if gist is not None:
             self.answers.keep(call.request_id, _new(Remembered, (task, call.caller, self._clock(), gist)))
 
+    def knows(self, told: Told) -> bool:
+        """Whether there is an answer to this caller that the truth is about."""
+        one = self.answers.find(told.request_id, self._clock())
+        return one is not None and one.caller == told.caller
+
+    def passed_on(self, count: int) -> None:
+        """Counts truths that went to other gateways."""
+        self._meters.count(UNKNOWN_MODEL, "passed_on", count)
+
     async def tell(self, told: Told) -> Verdict:
         """Scores an answer by the truth. AnswerNotFound: there is none of that id, or it was for another caller;
         TruthInvalid: the truth does not fit; TruthGiven: it is not the one that was told before. QueueFull: too many at
@@ -172,11 +181,6 @@ class Feedback:
         live.has_error = live.has_error or score.error is not None
         live.latest.append(score.quality)
         self._meters.scored(*key, score)
-
-
-def reason(error: TidegateError) -> dict[str, str]:
-    """An error as it stands in a list of results."""
-    return {"code": error.code, "detail": error.detail, **({"remedy": error.remedy} if error.remedy else {})}
 
 
 def _digest(truth: Any) -> bytes:

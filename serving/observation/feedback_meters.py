@@ -33,9 +33,9 @@ class FeedbackMeters:
         )
         answers.set_function(remembered)
 
-    def count(self, model: str, outcome: str) -> None:
-        """One truth."""
-        self._told.labels(model, outcome).inc()
+    def count(self, model: str, outcome: str, truths: int = 1) -> None:
+        """Truths of which the same has come."""
+        self._told.labels(model, outcome).inc(truths)
 
     def scored(self, model: str, version: int, score: Score) -> None:
         """One truth that told how good an answer was."""

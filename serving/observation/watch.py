@@ -13,6 +13,8 @@ from serving.observation.feedback import Feedback
 from serving.observation.feedback_meters import FeedbackMeters
 from serving.observation.redaction import open_hook
 from serving.observation.seen import Witness
+from serving.observation.truths import KEY, Truths
+from serving.redis.stream import RedisStream
 from serving.settings import Settings, option
 from serving.telemetry import Meters
 from serving.threads import Threads
@@ -24,15 +26,18 @@ class Watch:
 
     witnesses: tuple[Witness, ...]
     feedback: Feedback
+    truths: Truths
     capture: Capture | None = None
 
     async def start(self) -> None:
         """Begins what they do by themselves."""
+        await self.truths.start()
         if self.capture is not None:
             self.capture.start()
 
     async def close(self) -> None:
         """Ends it."""
+        await self.truths.close()
         if self.capture is not None:
             await asyncio.to_thread(self.capture.close)
 
@@ -45,7 +50,8 @@ def open_watch(settings: Settings, meters: Meters, threads: Threads) -> Watch:
     capture = _open_capture(settings, meters) if settings.capture else None
     if capture is not None:
         witnesses.append(capture)
-    return Watch(tuple(witnesses), feedback, capture)
+    stream = RedisStream(settings.redis, KEY) if settings.redis else None
+    return Watch(tuple(witnesses), feedback, Truths(feedback, stream), capture)
 
 
 def _open_capture(settings: Settings, meters: Meters) -> Capture:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any, Final
 
 import orjson
@@ -19,13 +18,13 @@ from serving.gateway.payload import read_json
 from serving.gateway.routes.admin import ADMIN
 from serving.gateway.routes.v1 import PROBLEMS
 from serving.gateway.traffic import Endpoint, Traffic
-from serving.observation.feedback import OWNER, Feedback, LiveMetric, Told, reason
+from serving.observation.feedback import OWNER, Feedback, LiveMetric, Told
+from serving.observation.truths import Outcome, PassedOn, Truths
 from serving.threads import Threads
 
 PATH: Final = "/v1/feedback"
 INLINE: Final = 16 * 1024  # bytes of a body that are read here and now; of more, on a worker thread
 MOST: Final = 1000  # truths of one request
-AT_ONCE: Final = 64  # of them that are scored before others have their turn
 STATUS: Final = 202
 REMEDY: Final = (
     'Send {"request_id": "<X-Request-Id of the answer>", "truth": ...}, or a list of such under "truths".'
@@ -79,10 +78,10 @@ REFUSED: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def feedback_route(
-    feedback: Feedback, traffic: Traffic, threads: Threads, body_limit: int, longest_s: float
+    truths: Truths, traffic: Traffic, threads: Threads, body_limit: int, longest_s: float
 ) -> DirectRoute:
     """Truths come as often as answers go, so the route is a direct one."""
-    handler = _handler(feedback, threads, body_limit, longest_s)
+    handler = _handler(truths, threads, body_limit, longest_s)
     accepted = {
         "description": "What came of it; of a list, `results` in its order, refusals among them.",
         "content": {"application/json": {"example": SCORED}},
@@ -117,7 +116,7 @@ def live_metrics_router(feedback: Feedback) -> APIRouter:
     return router
 
 
-def _handler(feedback: Feedback, threads: Threads, body_limit: int, longest_s: float) -> Handler:
+def _handler(truths: Truths, threads: Threads, body_limit: int, longest_s: float) -> Handler:
     async def handle(request: Inbound) -> Outbound:
         deadline_s = deadline_of(request.headers, longest_s)
         body = await by_deadline(deadline_s, read_body(request, body_limit))
@@ -126,10 +125,11 @@ def _handler(feedback: Feedback, threads: Threads, body_limit: int, longest_s: f
         else:
             sent = _read(body)
         told = [Told(one.request_id.encode(), one.truth, request.caller) for one in _listed(sent)]
-        if isinstance(sent, SentTruth):
-            answer = await by_deadline(deadline_s, _tell(feedback, told[0]))
-        else:
-            answer = {"results": await by_deadline(deadline_s, _tell_all(feedback, told))}
+        outcomes = await by_deadline(deadline_s, truths.take(told))
+        if isinstance(sent, SentTruth) and isinstance(outcomes[0], TidegateError):
+            raise outcomes[0]
+        results = [_result(*pair) for pair in zip(told, outcomes, strict=True)]
+        answer = results[0] if isinstance(sent, SentTruth) else {"results": results}
         return Outbound(orjson.dumps(answer), STATUS)
 
     return handle
@@ -156,20 +156,12 @@ def _listed(sent: SentTruth | SentTruths) -> list[SentTruth]:
     return sent.truths if isinstance(sent, SentTruths) else [sent]
 
 
-async def _tell(feedback: Feedback, told: Told) -> dict[str, Any]:
-    verdict = await feedback.tell(told)
-    named = {"request_id": told.request_id.decode(), "status": "scored"}
-    return named | verdict.model_dump(exclude_none=True)
-
-
-async def _tell_all(feedback: Feedback, told: list[Told]) -> list[dict[str, Any]]:
-    """Each by itself: one that is refused says why in its place."""
-    results = []
-    for place, one in enumerate(told):
-        if place and not place % AT_ONCE:
-            await asyncio.sleep(0)
-        try:
-            results.append(await _tell(feedback, one))
-        except TidegateError as error:
-            results.append({"request_id": one.request_id.decode(), "status": "refused", **reason(error)})
-    return results
+def _result(told: Told, outcome: Outcome) -> dict[str, Any]:
+    """As it stands in the answer."""
+    named = {"request_id": told.request_id.decode()}
+    if isinstance(outcome, PassedOn):
+        return named | {"status": "passed_on"}
+    if isinstance(outcome, TidegateError):
+        why = {"code": outcome.code, "detail": outcome.detail, "remedy": outcome.remedy}
+        return named | {"status": "refused"} | {name: text for name, text in why.items() if text}
+    return named | {"status": "scored"} | outcome.model_dump(exclude_none=True)
