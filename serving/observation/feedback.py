@@ -106,7 +106,7 @@ class Feedback:
             return
         gist = task.gist(seen.reply)
         if gist is not None:
-            self.answers.keep(call.request_id, _new(Remembered, (task, call.caller, self._clock(), gist)))
+            self.answers.keep(call.request_id, _new(Remembered, (task, call.caller, gist)), self._clock())
 
     def knows(self, told: Told) -> bool:
         """Whether there is an answer to this caller that the truth is about."""
@@ -140,7 +140,7 @@ class Feedback:
         now = self.answers.find(told.request_id, self._clock())
         if isinstance(now, Judged):  # while it was scored here, on another thread
             return self._again(now, digest)
-        self.answers.judge(told.request_id, one, digest, score)
+        self.answers.judge(told.request_id, one, digest, score, self._clock())
         self._count(one.task, score)
         return _verdict(one.task, score)
 
