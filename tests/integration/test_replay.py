@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import httpx
+import numpy as np
+import PIL.Image
 import pytest
 import tiny
 from http_rig import gateway_process, picture, wait_until
+from tool_rig import ROOT
 
 from serving.capturing.folder import CaptureFolder, captured_of
 from serving.capturing.record import Captured
@@ -70,6 +75,20 @@ def test_a_candidate_that_is_wrong_on_one_class_is_seen_by_its_requests(models, 
     assert run(tmp_path, 2, against=3).differ == 2
     assert run(tmp_path, 3, most=2).requests == 2, "the latest alone"
     assert run(tmp_path, 3, most=2).differ == 0
+
+
+def test_a_committed_model_and_its_own_copy_agree(tmp_path):
+    shipped = ROOT / "model_repository" / "digits-cnn"
+    shutil.copytree(shipped, tmp_path / "models" / "digits-cnn")
+    shutil.copytree(shipped / "1", tmp_path / "models" / "digits-cnn" / "2")
+    with np.load(shipped / "1" / "golden.npz") as golden:
+        pixels = golden["input.pixels"]
+    for i, row in enumerate(pixels):
+        file = io.BytesIO()
+        PIL.Image.fromarray(row[:, :, 0]).save(file, "PNG")
+        capture(tmp_path / "state", [RED], "digits-cnn", payload=file.getvalue(), at=1.8e9 + i)
+    found = run(tmp_path, 2, model="digits-cnn", min_agreement=1.0, max_slowdown=3.0)
+    assert (found.requests, found.differ, found.unreadable, found.unmet) == (len(pixels), 0, 0, [])
 
 
 def test_stable_is_what_the_state_says(models, tmp_path):
