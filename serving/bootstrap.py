@@ -181,7 +181,16 @@ def build(
         access=access,
         protocol=protocol,
         public=public_app(
-            pipeline, search, jobs, protocol, models, traffic=traffic, threads=threads, limits=limits, access=access
+            pipeline,
+            search,
+            jobs,
+            protocol,
+            models,
+            truths=watch.truths,
+            traffic=traffic,
+            threads=threads,
+            limits=limits,
+            access=access,
         ),
         admin=admin_app(
             protocol,
@@ -191,6 +200,7 @@ def build(
             changes,
             guard=guard,
             drift=watch.drift,
+            feedback=watch.feedback,
             meters=meters,
             access=access,
         ),

@@ -14,6 +14,7 @@ from serving.commands.drift import drift
 from serving.commands.guard import guard
 from serving.commands.keys import keys
 from serving.commands.models import models
+from serving.commands.replay import replay
 from serving.errors import TidegateError
 from serving.settings import read_settings
 
@@ -26,7 +27,7 @@ def main() -> None:
     """Model serving with a way back."""
 
 
-for command in (models, check, promote, rollback, history, guard, drift, keys):
+for command in (models, check, replay, promote, rollback, history, guard, drift, keys):
     main.add_command(command)
 
 

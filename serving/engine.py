@@ -42,13 +42,14 @@ class Call:
 
     0 stands for the model's default priority. `begun_s`: of a request of several runs of a graph, when the first ended.
     Of one priority, what began earliest goes first, and what has begun is not turned away: its work would be lost.
-    `request_id`: by which its caller knows it; empty of what nobody outside asked for.
+    `request_id`: by which its caller knows it; empty of what nobody outside asked for. `caller`: the name of its key.
     """
 
     deadline_s: float = math.inf
     priority: int = 0
     begun_s: float = math.inf
     request_id: bytes = b""
+    caller: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ TidegateError
 │   ├── ImageInvalid            not a picture, damaged, or of a kind that is not accepted
 │   │   └── ImageTooLarge       more pixels than are accepted
 │   ├── TextInvalid             empty, too long, or not UTF-8
-│   └── VectorInvalid           other dimensions than its space has, not finite, or of no length
+│   ├── VectorInvalid           other dimensions than its space has, not finite, or of no length
+│   └── TruthInvalid            a truth that the answer cannot be held against
 ├── BodyTooLarge                more bytes than are accepted
 ├── MediaTypeUnsupported        a content type or encoding that is not accepted
 ├── NotAcceptable               there is no answer of the type that is asked for
@@ -19,6 +20,7 @@ TidegateError
 │   ├── CollectionNotFound      no such collection
 │   ├── ItemNotFound            the collection has no such item
 │   ├── JobNotFound             no such job of this caller's, or its time is over
+│   ├── AnswerNotFound          no such answer to this caller is remembered, or none that takes truths
 │   └── RouteNotFound           no such path
 ├── MethodNotAllowed            the path exists, the method does not
 ├── Unauthorized                no key, or none that is known here
@@ -30,6 +32,7 @@ TidegateError
 ├── TaskMismatch                the model does another task
 ├── ModelAmbiguous              several models would do and none was named
 ├── KeyReused                   another request came with the same Idempotency-Key
+├── TruthGiven                  another truth was given for the same answer
 ├── ModelNotReady               the model is known and has no version that could be loaded
 ├── ChangeRefused               as things stand, this change cannot be made
 │   ├── CollectionExists        the name is taken by a collection of another model
@@ -117,6 +120,11 @@ class VectorInvalid(InvalidInput):
     title = "The vector cannot be used"
 
 
+class TruthInvalid(InvalidInput):
+    code = "truth_invalid"
+    title = "The truth cannot be used"
+
+
 class BodyTooLarge(TidegateError):
     code = "body_too_large"
     title = "The body is too large"
@@ -160,6 +168,11 @@ class ItemNotFound(NotFound):
 class JobNotFound(NotFound):
     code = "job_not_found"
     title = "No such job"
+
+
+class AnswerNotFound(NotFound):
+    code = "answer_not_found"
+    title = "No such answer is remembered"
 
 
 class RouteNotFound(NotFound):
@@ -221,6 +234,11 @@ class ModelAmbiguous(TidegateError):
 class KeyReused(TidegateError):
     code = "idempotency_key_reused"
     title = "The Idempotency-Key belongs to another request"
+
+
+class TruthGiven(TidegateError):
+    code = "truth_given"
+    title = "Another truth was given before"
 
 
 class ModelNotReady(TidegateError):

@@ -85,6 +85,12 @@ class Settings(BaseSettings):
         default=10.0, ge=0.5, description="after which a job of a gateway that died is another's"
     )
     job_result_ttl_s: float = Field(default=86_400.0, gt=0, description="how long a job is known after its end")
+    feedback_answers: int = Field(default=50_000, ge=0, description="answers remembered for truths to come; 0: none")
+    feedback_bytes: int = Field(default=32 * 2**20, ge=0, description="what they may take of memory, about")
+    feedback_age_s: float = Field(default=900.0, gt=0, description="how long each is remembered")
+    capture: float = Field(default=0.0, ge=0, le=1, description="share of requests kept in the state folder; 0: none")
+    capture_bytes: int = Field(default=256 * 2**20, ge=2**16, description="of the disk, all of them; the oldest go")
+    capture_redact: str | None = Field(default=None, description="module:function that each goes through before")
     drain_delay_s: float = Field(default=5.0, ge=0, description="still taking requests while balancers turn away")
     drain_timeout_s: float = Field(default=30.0, ge=0, description="how long requests in flight may take to finish")
 

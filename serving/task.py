@@ -10,17 +10,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serving.codecs.image import open_image
-from serving.errors import RepositoryInvalid
+from serving.errors import RepositoryInvalid, TruthInvalid
 from serving.monitoring.features import request_features, size_features
 from serving.monitoring.outcomes import reply_features
+from serving.monitoring.score import Score
 from serving.repository.config import TensorSpec
 from serving.repository.layout import SINGLE_GRAPH, Version
-from serving.tensors import Tensors
+from serving.tensors import Array, Tensors
 
 FOLDER = "serving.tasks"
 
@@ -48,6 +49,7 @@ class FileReply(Reply):
 P = TypeVar("P", bound=Parameters)
 M = TypeVar("M", bound=BaseModel)
 JSON: Final = "application/json"
+Gist: TypeAlias = int | str | bytes | Array  # what is kept of a reply; one object, so that its bytes can be told
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,21 @@ class Task(ABC, Generic[P]):
     def outcome(self, reply: Reply) -> dict[str, float | str]:
         """As `features`, of a reply: unless a task knows better, of its predictions, its embedding or its text."""
         return reply_features(reply)
+
+    def gist(self, reply: Reply) -> Gist | None:
+        """What is kept of a reply for the day that somebody tells the truth: small, and as much as `score` needs. None:
+        the task takes no truths. Called for every answer, on the event loop: microseconds.
+        """
+        del reply
+        return None
+
+    def score(self, gist: Gist, truth: Any) -> Score:
+        """How good the reply was that has this gist. truth: parsed from JSON, whatever a caller sent.
+
+        TruthInvalid: it does not fit. Of a gist that is bytes or an array it may be slow, and runs on a worker thread.
+        """
+        del gist, truth
+        raise TruthInvalid(f"{self.verb} takes no truths.", remedy="docs/feedback.md has the tasks that do.")
 
     def sample(self) -> Request[P]:
         """A small request that this version can take: the example, unless some versions want another."""

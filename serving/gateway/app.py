@@ -24,6 +24,7 @@ from serving.gateway.routes.admin import admin_router, changes_router, drift_rou
 from serving.gateway.routes.collections import collection_routes, collections_admin_router, collections_router
 from serving.gateway.routes.docs import docs_router, document_router
 from serving.gateway.routes.embeddings import embeddings_route
+from serving.gateway.routes.feedback import feedback_route, live_metrics_router
 from serving.gateway.routes.guard import guard_router
 from serving.gateway.routes.images import images_route
 from serving.gateway.routes.jobs import events_route, jobs_router
@@ -37,6 +38,8 @@ from serving.gateway.traffic import Traffic, check_head
 from serving.guard.guard import Guard
 from serving.jobs import Jobs
 from serving.observation.drift import Drift
+from serving.observation.feedback import Feedback
+from serving.observation.truths import Truths
 from serving.pipeline import Pipeline
 from serving.search import Search
 from serving.telemetry import Meters
@@ -119,6 +122,7 @@ def public_app(
     protocol: OpenInference,
     models: Callable[[], ModelList],
     *,
+    truths: Truths,
     traffic: Traffic,
     threads: Threads,
     limits: Limits,
@@ -130,6 +134,7 @@ def public_app(
         embeddings_route(pipeline, traffic, threads, limits.body, limits.request_s),
         images_route(pipeline, jobs, traffic, threads, body_limit=limits.body, longest_s=limits.request_s),
         events_route(jobs, traffic),
+        feedback_route(truths, traffic, threads, limits.body, limits.request_s),
         *collection_routes(search, traffic, threads, limits.body, limits.request_s),
         *infer_routes(protocol, traffic, threads, Bounds(limits.body, limits.tensor_json, limits.request_s)),
     ]
@@ -154,6 +159,7 @@ def admin_app(
     *,
     guard: Guard,
     drift: Drift,
+    feedback: Feedback,
     meters: Meters,
     access: Access,
 ) -> Gateway:
@@ -163,6 +169,7 @@ def admin_app(
         changes_router(changes),
         guard_router(changes, guard),
         drift_router(drift),
+        live_metrics_router(feedback),
         collections_admin_router(search),
         protocol_router(protocol, "admin"),
         repository_router(states, changes),

@@ -66,6 +66,7 @@ STATUS: Final[Mapping[type[TidegateError], HTTPStatus]] = {
     errors.TaskMismatch: HTTPStatus.CONFLICT,
     errors.ModelAmbiguous: HTTPStatus.CONFLICT,
     errors.KeyReused: HTTPStatus.CONFLICT,
+    errors.TruthGiven: HTTPStatus.CONFLICT,
     errors.ModelNotReady: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ChangeRefused: HTTPStatus.CONFLICT,
     errors.LedgerUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,

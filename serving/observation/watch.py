@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass
 
+from serving.capturing.folder import CaptureFolder
+from serving.observation.answers import Answers
+from serving.observation.capture import Capture, CaptureMeters
 from serving.observation.drift import Drift
+from serving.observation.feedback import Feedback
+from serving.observation.feedback_meters import FeedbackMeters
+from serving.observation.redaction import open_hook
 from serving.observation.seen import Witness
-from serving.settings import Settings
+from serving.observation.truths import KEY, Truths
+from serving.redis.stream import RedisStream
+from serving.settings import Settings, option
 from serving.telemetry import Meters
 from serving.threads import Threads
 from serving.versions.router import Router
@@ -18,17 +28,39 @@ class Watch:
 
     witnesses: tuple[Witness, ...]
     drift: Drift
+    feedback: Feedback
+    truths: Truths
+    capture: Capture | None = None
 
     async def start(self) -> None:
         """Begins what they do by themselves."""
+        await self.truths.start()
+        if self.capture is not None:
+            self.capture.start()
 
     async def close(self) -> None:
         """Ends it."""
         await self.drift.close()
+        await self.truths.close()
+        if self.capture is not None:
+            await asyncio.to_thread(self.capture.close)
 
 
 def open_watch(settings: Settings, meters: Meters, threads: Threads, router: Router) -> Watch:
     """As the settings want it."""
-    del settings  # of those to come
+    answers = Answers(settings.feedback_answers, settings.feedback_bytes, settings.feedback_age_s)
+    feedback = Feedback(answers, FeedbackMeters(meters.registry, lambda: answers.count(time.monotonic())), threads)
     drift = Drift(router, threads, meters.registry)
-    return Watch((drift,), drift)
+    witnesses: list[Witness] = [drift, *([feedback] if settings.feedback_answers else [])]
+    capture = _open_capture(settings, meters) if settings.capture else None
+    if capture is not None:
+        witnesses.append(capture)
+    stream = RedisStream(settings.redis, KEY) if settings.redis else None
+    return Watch(tuple(witnesses), drift, feedback, Truths(feedback, stream), capture)
+
+
+def _open_capture(settings: Settings, meters: Meters) -> Capture:
+    """SettingsInvalid: the hook is not there."""
+    folder = CaptureFolder(settings.state, settings.capture_bytes)
+    redact = open_hook(settings.capture_redact, option("capture_redact")) if settings.capture_redact else None
+    return Capture(folder, settings.capture, redact, CaptureMeters(meters.registry, folder))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from serving.beam_search import Beams
 from serving.codecs.image import open_image
@@ -19,10 +19,11 @@ from serving.codecs.preprocessing import ImagePreprocessing
 from serving.codecs.text import TextPreprocessing
 from serving.errors import OutputInvalid, RepositoryInvalid
 from serving.monitoring.agreement import shared_words
+from serving.monitoring.score import Score, read_truth
 from serving.picture_task import EXAMPLE_PNG, PIXELS
 from serving.repository.config import TensorSpec
 from serving.repository.layout import Version
-from serving.task import Example, Parameters, Reply, Request, Signature, Steps, Task, read_preprocessing
+from serving.task import Example, Gist, Parameters, Reply, Request, Signature, Steps, Task, read_preprocessing
 from serving.tensors import Array, Tensors
 from serving.text_task import open_text
 
@@ -34,6 +35,10 @@ LENGTH: Final = "length"
 LOGITS: Final = "logits"
 SCORE: Final = "score"
 MOST_BEAMS: Final = 8  # rows that one caller has in the queue at a time
+Sentence = Annotated[str, Field(max_length=10_000)]
+TRUTH: Final[TypeAdapter[str | list[str]]] = TypeAdapter(
+    Sentence | Annotated[list[Sentence], Field(min_length=1, max_length=20)]
+)
 ASIDE: Final = 100_000  # logits of a step, whose search then takes more than a millisecond
 
 
@@ -143,6 +148,16 @@ class Caption(Task[CaptionParameters]):
         """1 for the same text, else the share of words that both have."""
         texts = [one.text for one in (reply, other) if isinstance(one, CaptionReply)]
         return shared_words(*texts)
+
+    def gist(self, reply: Reply) -> Gist | None:
+        """The text."""
+        return reply.text if isinstance(reply, CaptionReply) else None
+
+    def score(self, gist: Gist, truth: Any) -> Score:
+        """word_f1: of the words, in any order and case, with those of the true sentence that has most of them."""
+        told = read_truth(TRUTH, truth, "Send what it should have said: a text, or a list of up to 20 good ones.")
+        texts = [told] if isinstance(told, str) else told
+        return Score("word_f1", max(shared_words(str(gist).lower(), text.lower()) for text in texts))
 
     def _rows(self, tokens: Array, memory: Array) -> list[Tensors]:
         """The decoder's inputs for each open hypothesis, each a batch of one row."""

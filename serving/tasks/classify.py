@@ -5,22 +5,24 @@ The graph takes uint8 pixels and gives probabilities: normalisation and softmax 
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter
 
 from serving.codecs.image import open_image
 from serving.errors import OutputInvalid
 from serving.monitoring.agreement import same_top
 from serving.monitoring.outcomes import surest
+from serving.monitoring.score import Score, class_of, read_truth
 from serving.picture_task import EXAMPLE_PNG, PIXELS, PictureTask
 from serving.repository.config import TensorSpec
 from serving.repository.layout import SINGLE_GRAPH
-from serving.task import Example, Parameters, Reply, Request, Signature
+from serving.task import Example, Gist, Parameters, Reply, Request, Signature
 from serving.tensors import Array, Tensors
 
 PROBABILITIES = "probabilities"
+TRUTH: Final[TypeAdapter[str | int]] = TypeAdapter(str | int)
 
 
 class ClassifyParameters(Parameters):
@@ -89,6 +91,17 @@ class Classify(PictureTask[ClassifyParameters]):
     def group(self, reply: Reply) -> str:
         """The label that it names first."""
         return reply.predictions[0].label if isinstance(reply, ClassifyReply) and reply.predictions else ""
+
+    def gist(self, reply: Reply) -> Gist | None:
+        """The class_id of the most probable label."""
+        return reply.predictions[0].class_id if isinstance(reply, ClassifyReply) else None
+
+    def score(self, gist: Gist, truth: Any) -> Score:
+        """accuracy: whether that is the truth, a label or a class_id. Two classes of one label are the same to it."""
+        right = read_truth(TRUTH, truth, 'Send the right label, such as {"truth": "espresso"}, or its class_id.')
+        place = class_of(self.labels, right)
+        same = place == gist or (isinstance(right, str) and self.labels[int(gist)] == right)
+        return Score("accuracy", float(same))
 
 
 def _best(scores: Array, count: int) -> Array:

@@ -6,22 +6,25 @@ is inside it. Here they become boxes in the pixels of the picture that was sent.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter, model_validator
 
 from serving.codecs.image import open_image
 from serving.errors import OutputInvalid
 from serving.monitoring.agreement import matched_boxes
+from serving.monitoring.score import Score, TrueThing, class_of, read_truth
 from serving.picture_task import EXAMPLE_PNG, PIXELS, PictureTask
 from serving.repository.config import TensorSpec
 from serving.repository.layout import SINGLE_GRAPH
-from serving.task import Example, Parameters, Reply, Request, Signature
+from serving.task import Example, Gist, Parameters, Reply, Request, Signature
 from serving.tensors import Array, Tensors
 
 SCORE_THRESHOLD, IOU_THRESHOLD, MAX_DETECTIONS = "score_threshold", "iou_threshold", "max_detections"
 BOXES, SCORES, CLASS_IDS, COUNT = "boxes", "scores", "class_ids", "count"
+MOST_TRUE = 1000  # boxes of a truth
+MOST_PIXELS = 1e6
 MOST = 300  # boxes that a caller may ask for; the model's own limit may be lower
 
 
@@ -67,6 +70,33 @@ class CocoDetection(_Found):
 class DetectReply(Reply):
     image: Annotated[Size, Field(description="The picture's size in pixels, upright.")]
     predictions: list[Detection | CocoDetection]
+
+
+Pixels = Annotated[float, Field(allow_inf_nan=False, ge=-MOST_PIXELS, le=MOST_PIXELS)]
+
+
+class _TrueBox(TrueThing):
+    """And where it is, as replies say it."""
+
+    box: dict[Literal["xmin", "ymin", "xmax", "ymax"], Pixels] | None = None
+    bbox: Annotated[list[Pixels], Field(min_length=4, max_length=4)] | None = None
+
+    @model_validator(mode="after")
+    def _says_where(self) -> Self:
+        if (self.box is None) == (self.bbox is None) or (self.box is not None and len(self.box) < 4):
+            raise ValueError("expected either box, with xmin, ymin, xmax and ymax, or bbox")
+        return self
+
+    def row(self, labels: tuple[str, ...]) -> list[float]:
+        """Corners and class."""
+        what = float(class_of(labels, self.what))
+        if self.box is not None:
+            return [self.box["xmin"], self.box["ymin"], self.box["xmax"], self.box["ymax"], what]
+        x, y, width, height = self.bbox or [0.0] * 4
+        return [x, y, x + width, y + height, what]
+
+
+TRUTH: Final = TypeAdapter(Annotated[list[_TrueBox], Field(max_length=MOST_TRUE)])
 
 
 class Detect(PictureTask[DetectParameters]):
@@ -140,6 +170,18 @@ class Detect(PictureTask[DetectParameters]):
         """Share of the boxes that the other version has too: of the same class, overlapping by half."""
         found = [_arrays(one) for one in (reply, other) if isinstance(one, DetectReply)]
         return matched_boxes(*found[0], *found[1])
+
+    def gist(self, reply: Reply) -> Gist | None:
+        """Corners and class of each box, float64 [n, 5]."""
+        return np.column_stack(_arrays(reply)) if isinstance(reply, DetectReply) else None
+
+    def score(self, gist: Gist, truth: Any) -> Score:
+        """f1: of boxes that are matched with the true ones, of their class and overlapping by half."""
+        example = '{"truth": [{"label": "cup", "box": {"xmin": 131, "ymin": 57, "xmax": 492, "ymax": 322}}]}'
+        boxes = read_truth(TRUTH, truth, f"Send all that is on the picture, in its pixels, such as {example}.")
+        rows = np.array([box.row(self.labels) for box in boxes], np.float64).reshape(-1, 5)
+        found = np.asarray(gist)
+        return Score("f1", matched_boxes(found[:, :4], found[:, 4], rows[:, :4], rows[:, 4]))
 
 
 def _with_corners(label: str, class_id: int, score: float, corner: list[float]) -> Detection:

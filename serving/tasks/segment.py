@@ -6,25 +6,29 @@ The graph takes uint8 pixels and gives a map of classes in its own size; here it
 from __future__ import annotations
 
 import io
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
+import orjson
 import PIL.Image
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from serving.codecs.image import open_image
-from serving.codecs.mask import enlarge, from_run_lengths, palette_png, run_lengths
-from serving.errors import OutputInvalid
+from serving.codecs.mask import enlarge, from_run_lengths, palette_png, read_run_lengths, run_lengths
+from serving.errors import OutputInvalid, TruthInvalid
 from serving.monitoring.agreement import mask_iou
+from serving.monitoring.score import Score, TrueThing, class_of, read_truth
 from serving.picture_task import EXAMPLE_PNG, PIXELS, PictureTask
 from serving.repository.config import TensorSpec
 from serving.repository.layout import SINGLE_GRAPH
-from serving.task import JSON, Example, FileReply, Parameters, Reply, Request, Signature, Steps
+from serving.task import JSON, Example, FileReply, Gist, Parameters, Reply, Request, Signature, Steps
 from serving.tensors import Array, Tensors
 
 CLASS_MAP, CONFIDENCE = "class_map", "confidence"
 BACKGROUND = "background"  # as the first label: nothing that would be told of
 PNG = "image/png"
+MOST_SIDE: Final = 65_535
+MOST_COUNTS: Final = 500_000  # of a mask that a truth has
 
 
 class SegmentParameters(Parameters):
@@ -54,6 +58,23 @@ class Segment(BaseModel):
 
 class SegmentReply(Reply):
     predictions: list[Segment]
+
+
+class _TrueMask(BaseModel):
+    """COCO's run lengths: compressed, or as numbers, the first of pixels that are not of it; column by column."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    size: Annotated[list[Annotated[int, Field(ge=1, le=MOST_SIDE)]], Field(min_length=2, max_length=2)]
+    counts: Annotated[str, Field(max_length=MOST_COUNTS)] | Annotated[list[int], Field(max_length=MOST_COUNTS)]
+
+
+class _TrueSegment(TrueThing):
+    mask: _TrueMask
+
+
+TRUTH: Final = TypeAdapter(Annotated[list[_TrueSegment], Field(max_length=256)])
+SEND: Final = 'Send all masks of the picture, as a reply has them: {"truth": [{"label": "person", "mask": {...}}]}.'
 
 
 class SegmentTask(PictureTask[SegmentParameters]):
@@ -126,6 +147,49 @@ class SegmentTask(PictureTask[SegmentParameters]):
     def agreement(self, reply: Reply, other: Reply) -> float:
         """Mean over the classes of how far their masks overlap."""
         return mask_iou(_class_map(reply), _class_map(other))
+
+    def gist(self, reply: Reply) -> Gist | None:
+        """The PNG, or the masks as run lengths: either is small already."""
+        if isinstance(reply, FileReply):
+            return reply.content
+        if not isinstance(reply, SegmentReply):
+            return None
+        return orjson.dumps([(one.class_id, one.mask.size, one.mask.counts) for one in reply.predictions])
+
+    def score(self, gist: Gist, truth: Any) -> Score:
+        """iou: the mean over the classes that either shows; where true masks overlap, the later one counts."""
+        masks = read_truth(TRUTH, truth, SEND)
+        found = self._remembered(gist if isinstance(gist, bytes) else b"[]")
+        right = np.zeros_like(found)
+        for one in masks:
+            class_id = class_of(self.labels, one.what)
+            if found.size == 1 and not found.any():  # no mask was found that would say how large the picture is
+                right[0, 0] = max(right[0, 0], self._shown(class_id))
+                continue
+            if tuple(one.mask.size) != found.shape:
+                sizes = f"The masks are of {one.mask.size}, the picture has {list(found.shape)}"
+                raise TruthInvalid(f"{sizes}, height and width.", remedy="Send masks of the picture that was answered.")
+            try:
+                right[read_run_lengths(one.mask.size, one.mask.counts)] = self._shown(class_id)
+            except ValueError as error:
+                raise TruthInvalid(f"truth: {error}.", remedy=SEND) from None
+        return Score("iou", mask_iou(found, right))
+
+    def _shown(self, class_id: int) -> int:
+        """As a map has it: 0 for nothing."""
+        return 0 if self.background and class_id == 0 else class_id + 1
+
+    def _remembered(self, gist: bytes) -> Array:
+        """The map of a gist: uint16 [height, width], classes as `_shown`; one pixel of nothing where no mask is."""
+        if gist.startswith(b"\x89PNG"):
+            with PIL.Image.open(io.BytesIO(gist)) as picture:
+                found = np.array(picture).astype(np.uint16)
+            return np.where(found == 0, self._shown(0), found + 1).astype(np.uint16)
+        segments = orjson.loads(gist)
+        found = np.zeros(segments[0][1] if segments else (1, 1), np.uint16)
+        for class_id, size, counts in segments:
+            found[from_run_lengths(size, counts)] = self._shown(class_id)
+        return found
 
     def _segment(self, class_id: int, mask: Array, score: float) -> Segment:
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

@@ -18,6 +18,8 @@ from serving.index import Collection, IndexOptions, Item, Source
 from serving.indexes.redis import RedisIndex
 from serving.ledger import LedgerOptions, Member
 from serving.ledgers.redis import RedisLedger
+from serving.observation.truths import KEY
+from serving.redis.stream import RedisStream
 from serving.settings import read_settings
 
 SCRIPT = ROOT / "deploy/secrets.sh"
@@ -76,6 +78,7 @@ def test_secrets_are_readable_in_a_folder_that_is_not_and_stay_as_they_are(secre
     "command",
     [
         "SET tidegate:a b", "HSET tidegate:h a b", "ZADD tidegate:z 1 a", "XADD tidegate:s * a b", "LPUSH tidegate:l a",
+        "XREVRANGE tidegate:s + - COUNT 1", "XRANGE tidegate:s - + COUNT 1",
         "VADD tidegate:v VALUES 2 1 0 x", "VSIM tidegate:v VALUES 2 1 0", "EXPIRE tidegate:a 9", "WATCH tidegate:a",
         "PUBLISH tidegate:news x",
     ],
@@ -115,7 +118,7 @@ def test_what_redis_conf_says_is_so(secrets, tmp_path):
         assert server.ask("DEBUG", "SLEEP", "0").startswith(b"ERR")
 
 
-def test_ledger_claims_and_collections_find_all_that_they_need(server, url, tmp_path):
+def test_ledger_claims_collections_and_truths_find_all_that_they_need(server, url, tmp_path):
     collection = Collection("c", "words", "2026-01-01T00:00:00+00:00")
     item = Item("a", Source("text", b"a"), {"kind": "fruit"})
     vector = np.array([[1, 0, 0, 1]], np.float32)
@@ -124,6 +127,10 @@ def test_ledger_claims_and_collections_find_all_that_they_need(server, url, tmp_
         ledger = RedisLedger(LedgerOptions(tmp_path, url))
         claims = RedisClaims(ClaimOptions("one", tmp_path, url))
         index = RedisIndex(IndexOptions(tmp_path, url))
+        truths = RedisStream(url, KEY)
+        await truths.news()
+        await truths.append([b"one"])
+        assert await truths.news() == [b"one"]
         await ledger.change(lambda document: document)
         await ledger.announce(Member(id="one"))
         assert await ledger.members() == (Member(id="one"),)
@@ -144,7 +151,7 @@ def test_ledger_claims_and_collections_find_all_that_they_need(server, url, tmp_
         await index.drop("c")
         async with aclosing(ledger.watch()) as news:
             await anext(news)
-        for one in (ledger, claims, index):
+        for one in (ledger, claims, index, truths):
             await one.close()
 
     server.ask("ACL", "LOG", "RESET", user="watcher", password="any")  # noqa: S106

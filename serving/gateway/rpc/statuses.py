@@ -31,6 +31,7 @@ STATUS: Final[Mapping[type[TidegateError], StatusCode]] = {
     errors.TaskMismatch: StatusCode.FAILED_PRECONDITION,
     errors.ModelAmbiguous: StatusCode.FAILED_PRECONDITION,
     errors.KeyReused: StatusCode.FAILED_PRECONDITION,
+    errors.TruthGiven: StatusCode.FAILED_PRECONDITION,
     errors.ModelNotReady: StatusCode.UNAVAILABLE,
     errors.ChangeRefused: StatusCode.FAILED_PRECONDITION,
     errors.LedgerUnavailable: StatusCode.UNAVAILABLE,

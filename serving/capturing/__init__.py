@@ -1,0 +1,1 @@
+"""Requests that were captured, as files: what `tidegate replay` reads."""
