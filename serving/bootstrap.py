@@ -15,11 +15,9 @@ from serving.gateway.app import Gateway, Limits, admin_app, public_app
 from serving.gateway.open_inference import OpenInference
 from serving.gateway.quota import Quotas
 from serving.gateway.traffic import Traffic
-from serving.guard.acting import Acting
 from serving.guard.guard import Guard
-from serving.guard.meters import GuardMeters
+from serving.guard.opening import open_guard
 from serving.guard.tallies import Tallies
-from serving.guard.webhook import Webhook
 from serving.index import Index
 from serving.job_store import JobStore
 from serving.jobs import Jobs
@@ -131,7 +129,7 @@ def build(
     index = index or open_index(settings)
     readiness = Readiness(index, pointers)
     search = Search(index, Embedder(pipeline, router), readiness, pointers)
-    tallies = Tallies(router, shadows, settings.guard)
+    tallies = Tallies(router, shadows, settings.guard, truths=watch.feedback, inputs=watch.drift)
     reconciler = Reconciler(
         settings.repository,
         ledger,
@@ -142,9 +140,16 @@ def build(
     )
     reembedding = Reembedding(search, open_claims(settings), pointers, reconciler.look_again)
     changes = Changes(ledger, gate or Examiner(host=open_host(settings)), reconciler.refresh, settings.load_timeout_s)
-    guard_meters = GuardMeters(meters.registry)
-    acting = Acting(changes, ledger, lambda: reconciler.index, Webhook(settings.webhook), guard_meters)
-    guard = Guard(reconciler, open_claims(settings), acting, shadows, meters=guard_meters, mode=settings.guard)
+    guard = open_guard(
+        settings,
+        reconciler,
+        changes,
+        ledger=ledger,
+        claims=open_claims(settings),
+        shadows=shadows,
+        drift=watch.drift,
+        registry=meters.registry,
+    )
     known = keyring or open_keyring(settings)
     access = Access(known, meters, Quotas(lambda: reconciler.gateways, lambda: known.names))
     models = partial(reconciler.models, shadows.tally)

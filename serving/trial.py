@@ -16,6 +16,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 SECONDS: Final = tuple(0.0001 * 2 ** (i / 4) for i in range(80))
 STEPS_A_DOUBLING: Final = 4
 MOST_GROUPS: Final = 32
+BINS: Final = " in bins "  # between a feature and the name of its bins
 
 
 class _Part(BaseModel):
@@ -59,7 +60,7 @@ class Counts(_Part):
     copies_failed: of other versions' requests; disagreement: the sum over copies, each 0 to 1. truths, quality: what
     callers said was right, and the sum of how good the answers were, 0 to 1. copies_by, truths_by: the same figures, of
     copies by what the other version answered, of truths by what is true, for as many as MOST_GROUPS such answers.
-    features: of the inputs, rows by bin.
+    features: of the inputs, rows by bin; a feature's name says in which bins, after BINS.
     """
 
     answered: int = 0

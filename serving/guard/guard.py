@@ -21,6 +21,7 @@ from serving.guard.meters import GuardMeters
 from serving.guard.standing import Standing, policy_of, standing
 from serving.guard.watched import TrialState, Watched
 from serving.ledger import Pointers
+from serving.observation.drift import Drift
 from serving.shadow import Shadows
 from serving.trial import Mode, Policy
 from serving.versions.reconciler import Reconciler
@@ -33,7 +34,7 @@ TURN: Final = "guard"
 
 
 class Guard:
-    """mode: of models that nobody said anything of."""
+    """mode: of models that nobody said anything of. shadows, drift: are told whose requests to look at more closely."""
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class Guard:
         acting: Acting,
         shadows: Shadows,
         *,
+        drift: Drift,
         meters: GuardMeters,
         mode: Mode,
         clock: Callable[[], float] = time.time,
@@ -51,6 +53,7 @@ class Guard:
         self._claims = claims
         self._acting = acting
         self._shadows = shadows
+        self._drift = drift
         self._meters = meters
         self._mode = mode
         self._clock = clock
@@ -88,7 +91,9 @@ class Guard:
             self._forget(model)
         for model, pointers in document.models.items():
             self._look_at(model, pointers, now_s)
-        self._shadows.copied = frozenset(model for model, one in self._watched.items() if one.standing.kind == "canary")
+        canaries = frozenset(model for model, one in self._watched.items() if one.standing.kind == "canary")
+        self._shadows.copied = canaries
+        self._drift.watch_closely(canaries)
 
     def _look_at(self, model: str, pointers: Pointers, now_s: float) -> None:
         policy = policy_of(model, pointers, self._reconciler.index, self._mode)

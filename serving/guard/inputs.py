@@ -9,7 +9,7 @@ import numpy as np
 from serving.guard.evidence import OtherKind, mean_evidence
 from serving.guard.signal import Finding, Signal
 from serving.tensors import Array
-from serving.trial import Counts, Policy
+from serving.trial import BINS, Counts, Policy
 
 LEAST_ROWS: Final = 50  # of a feature, on both sides, before anybody is told that it drifted
 
@@ -41,7 +41,8 @@ class Drift(Signal):
             harmful=index > self.policy.drift,
             measured=f"PSI {index:.2f}",
             limit=f"PSI {self.policy.drift:.2f}",
-            detail=f"{name} of {test.candidate.sum():,.0f} inputs, beside {test.other.sum():,.0f} of the other's",
+            detail=f"{name.partition(BINS)[0]} of {test.candidate.sum():,.0f} inputs, "
+            f"beside {test.other.sum():,.0f} of the other's",
         )
 
 

@@ -12,7 +12,7 @@ from serving.guard.standing import Standing, policy_of, standing
 from serving.ledger import Document, Trials
 from serving.repository.layout import Index
 from serving.shadow import Shadows
-from serving.trial import NOTHING, Counts, Mode
+from serving.trial import BINS, NOTHING, Counts, Mode
 from serving.versions.router import Router
 
 SNAPSHOT_S: Final = 10.0
@@ -22,11 +22,15 @@ PAST_S: Final = 600.0  # before a promotion, that what the version before it did
 class Truths(Protocol):
     """What callers said was right: how many of a version, and the sum of how good its answers were."""
 
-    def totals(self, model: str, version: int) -> tuple[int, float]: ...
+    def totals(self, model: str, version: int) -> tuple[int, float, float, float]: ...
+
+    def by_class(self, model: str, version: int) -> Mapping[str, tuple[int, float]]: ...
 
 
 class Inputs(Protocol):
-    """What was looked at of a version's inputs: rows by bin, feature by feature."""
+    """What was looked at of a version's inputs: rows by bin, feature by feature; `bins` names the bins of now."""
+
+    def bins(self, model: str) -> str | None: ...
 
     def counts(self, model: str, version: int) -> Mapping[str, tuple[int, ...]]: ...
 
@@ -48,8 +52,8 @@ class Tallies:
         shadows: Shadows,
         mode: Mode,
         *,
-        truths: Truths | None = None,
-        inputs: Inputs | None = None,
+        truths: Truths,
+        inputs: Inputs,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._router = router
@@ -68,7 +72,7 @@ class Tallies:
             return NOTHING
         seconds = resident.meter.seconds()
         tally = self._shadows.tally(model, version)
-        truths, quality = self._truths.totals(model, version) if self._truths else (0, 0.0)
+        truths, quality, *_ = self._truths.totals(model, version)
         return Counts(
             answered=sum(seconds),
             failed=resident.meter.faults,
@@ -79,8 +83,14 @@ class Tallies:
             copies_by=tally.differing.totals(),
             truths=truths,
             quality=quality,
-            features=self._inputs.counts(model, version) if self._inputs else {},
+            truths_by=self._truths.by_class(model, version),
+            features=self._features(model, version),
         )
+
+    def _features(self, model: str, version: int) -> Mapping[str, tuple[int, ...]]:
+        """By feature and the name of its bins: what other gateways count in other bins is not added to it."""
+        bins = self._inputs.bins(model)
+        return {f"{name}{BINS}{bins}": rows for name, rows in self._inputs.counts(model, version).items()}
 
     def announced(self, document: Document, index: Index) -> Trials:
         """Of each model on trial: what both versions did. To be asked every second."""

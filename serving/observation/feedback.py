@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +23,7 @@ from serving.observation.feedback_meters import FeedbackMeters
 from serving.observation.seen import Seen
 from serving.task import Gist, Task
 from serving.threads import Threads
+from serving.trial import Group
 
 LATEST: Final = 1000  # truths that the gauge is the mean of
 _new: Final = tuple.__new__  # a third of the time that the class itself takes; each request pays it
@@ -80,6 +81,7 @@ class _Live:
     metric: str
     totals: Totals = field(default_factory=Totals)
     has_error: bool = False
+    by_class: Group = field(default_factory=Group)
     latest: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))
 
     @property
@@ -149,6 +151,11 @@ class Feedback:
         live = self._live.get((model, version))
         return live.totals if live else Totals()
 
+    def by_class(self, model: str, version: int) -> Mapping[str, tuple[int, float]]:
+        """Of truths that are one of few classes: how many, and the sum of the qualities, by class."""
+        live = self._live.get((model, version))
+        return live.by_class.totals() if live else {}
+
     def metrics(self, model: str) -> list[LiveMetric]:
         """The live metric of each version of a model that has one."""
         found = [(version, live) for (name, version), live in self._live.items() if name == model]
@@ -180,6 +187,7 @@ class Feedback:
         live.totals = Totals(count + 1, quality + score.quality, squares + score.quality**2, error + more)
         live.has_error = live.has_error or score.error is not None
         live.latest.append(score.quality)
+        live.by_class.add(score.group, score.quality)
         self._meters.scored(*key, score)
 
 
