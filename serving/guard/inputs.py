@@ -8,6 +8,7 @@ import numpy as np
 
 from serving.guard.evidence import OtherKind, mean_evidence
 from serving.guard.signal import Finding, Signal
+from serving.monitoring.drift import psi
 from serving.tensors import Array
 from serving.trial import BINS, Counts, Policy
 
@@ -31,7 +32,7 @@ class Drift(Signal):
             test.add(_row(ours, bins), _row(theirs, bins))
 
     def finding(self) -> Finding:
-        seen = [(psi(test.candidate, test.other), name) for name, test in self._tests.items() if _enough(test)]
+        seen = [(psi(test.other, test.candidate), name) for name, test in self._tests.items() if _enough(test)]
         if not seen:
             return Finding(self.name, None, detail="too few inputs were looked at")
         index, name = max(seen)
@@ -44,12 +45,6 @@ class Drift(Signal):
             detail=f"{name.partition(BINS)[0]} of {test.candidate.sum():,.0f} inputs, "
             f"beside {test.other.sum():,.0f} of the other's",
         )
-
-
-def psi(counts: Array, others: Array) -> float:
-    """Population stability index of two rows of counts, each bin half a row fuller than it is."""
-    ours, theirs = ((row + 0.5) / (row.sum() + 0.5 * len(row)) for row in (counts, others))
-    return float(((ours - theirs) * np.log(ours / theirs)).sum())
 
 
 def _enough(test: OtherKind) -> bool:
