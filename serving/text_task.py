@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from serving.codecs.text import TextCodec, TextPreprocessing
+from typing import Any
+
+from serving.codecs.text import Positions, TextCodec, TextPreprocessing
 from serving.errors import RepositoryInvalid
 from serving.repository.layout import Version
+from serving.task import Task
 
 
 def open_text(version: Version, settings: TextPreprocessing) -> TextCodec:
@@ -16,3 +19,9 @@ def open_text(version: Version, settings: TextPreprocessing) -> TextCodec:
         raise RepositoryInvalid(file, "", "expected this file of UTF-8 text beside the manifest") from None
     except ValueError as error:
         raise RepositoryInvalid(file, "", f"expected a tokenizer of Hugging Face's library: {error}") from None
+
+
+def positions_of(task: Task[Any] | None) -> Positions | None:
+    """What a task's rows of tokens held; None of one without text. Tasks on text have their codec as `words`."""
+    words = getattr(task, "words", None)
+    return words.positions if isinstance(words, TextCodec) else None

@@ -46,6 +46,7 @@ class Reconciler:
         self.member = f"{socket.gethostname().partition('.')[0]}-{secrets.token_hex(4)}"
         self.index = Index({}, ())
         self.gateways = 1  # that live, this one among them, as far as is known
+        self.behind = 0  # of those, they that follow older pointers than this one
         self._repository = repository
         self._ledger = ledger
         self._loader = loader
@@ -100,6 +101,10 @@ class Reconciler:
         keeper = self._keepers.get(model)
         return keeper.pointers if keeper else None
 
+    def live(self) -> dict[str, Pointers]:
+        """Who is live of each model, as this gateway follows it."""
+        return {name: keeper.pointers for name, keeper in self._keepers.items()}
+
     def look_again(self) -> None:
         """To be called when dependents are further than they were, or need other versions."""
         for keeper in self._keepers.values():
@@ -150,7 +155,9 @@ class Reconciler:
             return  # some news brought this beat, not the time
         self._census_due_s = now_s + HEARTBEAT_S
         with suppress(LedgerUnavailable, SettingsInvalid):
-            self.gateways = max(1, len(await self._ledger.members()))
+            members = await self._ledger.members()
+            self.gateways = max(1, len(members))
+            self.behind = sum(not member.follows(self._document) for member in members)
 
     def _left_behind(self, now_s: float) -> dict[str, Wanted]:
         """Attempts that nobody has renewed for a lease by this gateway's own clock: those of others may differ."""
