@@ -96,7 +96,7 @@ def _changes() -> dict[str, Any]:
         "datasource": SOURCE,
         "enable": True,
         "iconColor": "blue",
-        "expr": "changes(max(tidegate_ledger_revision)[1m:10s]) > 0",
+        "expr": "max(changes(tidegate_ledger_revision[1m])) > 0",
         "titleFormat": "pointers changed",
     }
 
