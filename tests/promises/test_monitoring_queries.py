@@ -27,7 +27,7 @@ from tool_rig import tool
 
 SHADES = "shades"  # a second classifier, for what goes on in the shadow
 INTERVAL = "500ms"
-SEEN_S = 15.0  # for the last query to have data
+SEEN_S = 30.0  # for the last query to have data
 PNG = {"content-type": "image/png"}
 
 
@@ -100,16 +100,16 @@ class Callers(threading.Thread):
         super().__init__()
         self.statuses: set[int] = set()
         self._urls = [gateway.url for gateway in gateways]
-        self._stop = threading.Event()
+        self._over = threading.Event()
 
     def run(self) -> None:
         with httpx.Client(timeout=30) as client:
-            while not self._stop.wait(0.1):
+            while not self._over.wait(0.1):
                 for url in self._urls:
                     self._round(client, url)
 
     def close(self) -> None:
-        self._stop.set()
+        self._over.set()
         self.join(30)
 
     def _round(self, client: httpx.Client, url: str) -> None:
@@ -161,6 +161,12 @@ def watched(tmp_path_factory) -> Iterator[Prometheus]:
             gateway_process(repository, folder / "other", **shared) as two,
             prometheus(folder, [gateway.admin_url.removeprefix("http://") for gateway in (one, two)]) as found,
         ):
+            # What was there at the first look has no increase.
+            until(
+                lambda: found.has("count(count by (instance) (tidegate_loads_total offset 1s)) == 2"),
+                "both are scraped",
+                SEEN_S,
+            )
             callers = Callers([one, two])
             callers.start()
             try:
