@@ -101,6 +101,19 @@ def test_answers_are_counted_when_enough_wait_and_once_only():
     assert meters.registry.get_sample_value("tidegate_requests_total", labels) == FOLD_AT
 
 
+def test_what_nobody_asks_takes_next_to_no_series():
+    """A version has some seventy of them once it answers, and a repository has many that never do."""
+    meters = Meters()
+    before = meters.exposition()
+    meters.request_meter("m", 1, "classify")
+    more = set(meters.exposition().splitlines()) - set(before.splitlines())
+    assert [line for line in more if b'model="m"' in line] == [
+        b'tidegate_requests_total{code="ok",model="m",task="classify",version="1"} 0.0'
+    ]
+    meters.request_meter("m", 1, "classify").answered(0.1, Stages())
+    assert meters.exposition().count(b'model="m"') <= 70
+
+
 def test_a_batch_is_counted_where_its_rows_lie():
     meters = Meters()
     meters.batch_cut("m", 1, 4, "full", 7)
