@@ -31,7 +31,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # What decides an install: when one of these changes, the next target installs again.
 PINS := pyproject.toml constraints.txt
 
-.PHONY: help serve test test-promises lint format bench loadtest capacity scaling guard-plot models zoo models-page pins triton triton-install data secrets pin-images stack clean
+.PHONY: help serve test test-promises lint format bench loadtest capacity scaling guard-plot models zoo models-page pins triton triton-install data dashboards secrets pin-images stack clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +113,9 @@ triton-install: .triton/installed ## a real Triton 2.51 and perf_analyzer into .
 triton: .triton/installed ## start it on REPOSITORY, ports TRITON_HTTP_PORT, _GRPC_PORT, _METRICS_PORT; it loads nothing itself
 	@HTTP_PORT=$(TRITON_HTTP_PORT) GRPC_PORT=$(TRITON_GRPC_PORT) METRICS_PORT=$(TRITON_METRICS_PORT) \
 	  exec deploy/triton/start.sh "$(REPOSITORY)"
+
+dashboards: .venv/.dev ## write deploy/grafana/dashboards from deploy/dashboards
+	@$(BIN)/python -m deploy.dashboards
 
 secrets: ## passwords for docker compose into deploy/secrets; those that are there stay
 	@deploy/secrets.sh

@@ -36,6 +36,7 @@ from serving.opening import (
 from serving.pipeline import Pipeline
 from serving.readiness import Readiness
 from serving.reembedding import Reembedding
+from serving.scrape import register
 from serving.search import Search
 from serving.settings import Settings
 from serving.shadow import Shadows
@@ -156,6 +157,7 @@ def build(
 
     meters.ledger_connected.set_function(lambda: float(ledger.connected))
     meters.ledger_revision.set_function(lambda: reconciler.revision)
+    register(meters.registry, batching.tallies, router, reconciler)
 
     def ready() -> bool:
         return reconciler.settled and not traffic.draining and batching.available

@@ -80,7 +80,7 @@ class Statistics:
     """What became of a graph's requests since it was loaded. Seconds add up over requests, failed ones apart.
 
     rows: of answered requests; runs: of the engine, each of one batch; batches: rows of a run -> how many such runs
-    there were, and their seconds; last: Unix seconds of the last run, 0 for none.
+    there were, and their seconds; last: Unix seconds of the last run, 0 for none; waiting: requests that wait now.
     """
 
     answered: int = 0
@@ -92,6 +92,7 @@ class Statistics:
     failed_s: float = 0.0
     batches: Mapping[int, tuple[int, float]] = field(default_factory=dict)
     last: float = 0.0
+    waiting: int = 0
 
 
 ANY_TIME = Call()
@@ -129,6 +130,10 @@ class Engine(ABC):
     async def statistics(self, key: GraphKey) -> Statistics:
         """What became of the graph's requests, by whoever makes batches of them. ModelNotReady: not loaded."""
         raise NotImplementedError(f"{type(self).__name__} makes no batches of {key}.")
+
+    def tallies(self) -> Mapping[GraphKey, Statistics]:
+        """Statistics of all graphs whose batches are made in this process; of others, whoever makes them tells."""
+        return {}
 
     @abstractmethod
     async def close(self) -> None:

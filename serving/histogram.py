@@ -66,6 +66,8 @@ class Histogram(Collector):
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
         for labels, series in self._series.items():
             counts, total = series.cumulative()
+            if not counts[-1]:
+                continue  # of a model that nobody asks they would be a hundred series of noughts
             buckets: list[tuple[str, float]] = list(zip(self._texts, map(float, counts), strict=True))
             family.add_metric(labels, buckets=buckets, sum_value=total)
         return [family]

@@ -9,17 +9,28 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from serving import trial
 from serving.histogram import Histogram, Series
+from serving.load_meters import LoadMeters
 
 # From a tiny model's tenth of a millisecond to a minute.
 SECONDS: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
+STAGE_SECONDS: Final = (0.0005, 0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 30.0)  # coarser: there are four of each version
 ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 OK: Final = "ok"
+JOB_ENDS: Final = ("succeeded", "failed", "cancelled", "job_poisoned", "lost")
 FOLD_AT: Final = 256  # requests; counting them takes a tenth of a millisecond
 
 
@@ -88,7 +99,12 @@ class Meters:
     """All meters of one gateway, in a registry of its own so that several can live in one process."""
 
     def __init__(self) -> None:
+        # When a counter began nobody asks, and it would be a second series for each.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self.loads = LoadMeters(self.registry)
         self._request_meters: dict[tuple[str, int, str], RequestMeter] = {}
         labels = ("model", "version", "task")
         self.requests = Counter(
@@ -105,7 +121,7 @@ class Meters:
             "tidegate_stage_duration_seconds",
             "Answered requests, by stage: queue, pre, run, post.",
             (*labels, "stage"),
-            SECONDS,
+            STAGE_SECONDS,
             self.registry,
         )
         self.batch_rows = Histogram(
@@ -177,6 +193,8 @@ class Meters:
             ("outcome",),
             registry=self.registry,
         )
+        for outcome in JOB_ENDS:  # there from the first scrape on: an increase from nothing is none
+            self.job_ends.labels(outcome)
         self.ledger_connected = Gauge(
             "tidegate_ledger_connected", "1 while pointers can be changed.", registry=self.registry
         )

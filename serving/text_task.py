@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from serving.codecs.text import TextCodec, TextPreprocessing
+from serving.codecs.text import Positions, TextCodec, TextPreprocessing
 from serving.errors import RepositoryInvalid
 from serving.monitoring.text_features import token_features
 from serving.repository.layout import Version
-from serving.task import Request
+from serving.task import Request, Task
 from serving.tensors import Array
 
 
@@ -31,3 +31,9 @@ def tokens_seen(words: TextCodec, request: Request[Any], ids: Array) -> dict[str
     count = 0 if unknown is None else int(np.count_nonzero(ids == unknown))
     characters = len(request.payload.decode(errors="replace")) if request.kind == "text" else 0
     return token_features(len(ids), count, characters)
+
+
+def positions_of(task: Task[Any] | None) -> Positions | None:
+    """What a task's rows of tokens held; None of one without text. Tasks on text have their codec as `words`."""
+    words = getattr(task, "words", None)
+    return words.positions if isinstance(words, TextCodec) else None

@@ -117,7 +117,9 @@ def prometheus(service: Service, layout: Layout) -> Program | None:
     folder = service.mounts["/etc/prometheus"]
     config = layout.folder / "prometheus.yml"
     text = (ROOT / folder / "prometheus.yml").read_text(encoding="utf-8")
-    config.write_text(yaml.safe_dump(scrapes(yaml.safe_load(text), layout), sort_keys=False), encoding="utf-8")
+    settings = scrapes(yaml.safe_load(text), layout)
+    settings["rule_files"] = [str(ROOT / folder / name) for name in settings.get("rule_files", [])]
+    config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
     places = layout.places.with_paths(
         {"/etc/prometheus/prometheus.yml": config, "/prometheus": layout.folder / "prometheus"}
     )

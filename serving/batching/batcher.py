@@ -7,7 +7,7 @@ a batch that fails is run again caller by caller, so that one caller's rows neve
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from serving.batching.lane import Batch, Lane
 from serving.engine import ANY_TIME, Call, Engine, Loaded, Run, Statistics
@@ -53,7 +53,10 @@ class Batcher(Engine):
         return await self._lane(key).run(inputs, call)
 
     async def statistics(self, key: GraphKey) -> Statistics:
-        return self._lane(key).counts.statistics()
+        return self._lane(key).statistics()
+
+    def tallies(self) -> Mapping[GraphKey, Statistics]:
+        return {key: lane.statistics() for key, lane in self._lanes.items()}
 
     async def close(self) -> None:
         lanes, self._lanes = self._lanes, {}

@@ -13,7 +13,7 @@ from typing import Final
 
 from serving.batching.counts import Counts
 from serving.batching.policy import Reason, affordable, decide
-from serving.engine import Call, Engine, Loaded, Run, check_admission
+from serving.engine import Call, Engine, Loaded, Run, Statistics, check_admission
 from serving.errors import DeadlinePassed, EngineFailed, InvalidInput
 from serving.repository.config import BatchRules
 from serving.repository.layout import GraphKey
@@ -91,6 +91,9 @@ class Lane:
         self._pump()
         while self._waiting or self._running:
             await (asyncio.wait(self._running) if self._running else asyncio.sleep(0))
+
+    def statistics(self) -> Statistics:
+        return replace(self.counts.statistics(), waiting=len(self._waiting))
 
     def _enqueue(self, inputs: Tensors, call: Call) -> _Entry:
         rules = self._rules

@@ -5,6 +5,7 @@ Source: https://github.com/huggingface/tokenizers
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Annotated, Final
 
@@ -39,11 +40,25 @@ class TextPreprocessing(BaseModel):
     pad_to: Annotated[int, Field(ge=1, le=8192)] = 16
 
 
+class Positions:
+    """How many positions of rows held a token, and how many were filled up: what padding costs. Of any thread."""
+
+    def __init__(self) -> None:
+        self.tokens = self.padding = 0
+        self._lock = threading.Lock()
+
+    def add(self, tokens: int, padding: int) -> None:
+        with self._lock:
+            self.tokens += tokens
+            self.padding += padding
+
+
 class TextCodec:
     """A tokenizer, of the text of its file. ValueError from the constructor when that is none."""
 
     def __init__(self, file: str, settings: TextPreprocessing) -> None:
         self.settings = settings
+        self.positions = Positions()  # of all rows that it made
         try:
             self.tokenizer: Tokenizer = Tokenizer.from_str(file)
         except Exception as error:  # noqa: BLE001  (its own exceptions have no class)
@@ -74,6 +89,7 @@ class TextCodec:
         length = min(most, -(-len(ids) // self.settings.pad_to) * self.settings.pad_to)
         tokens, mask = np.zeros((1, length), np.int64), np.zeros((1, length), np.int64)
         tokens[0, : len(ids)], mask[0, : len(ids)] = ids, 1
+        self.positions.add(len(ids), length - len(ids))
         return tokens, mask
 
     def decode(self, ids: Sequence[int]) -> str:

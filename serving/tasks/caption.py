@@ -165,6 +165,7 @@ class Caption(Task[CaptionParameters]):
         padded = np.full((count, self.text.max_tokens), self.text.pad, np.int64)
         padded[:, 0] = self.text.start
         padded[:, 1 : steps + 1] = tokens
+        self.words.positions.add(count * (steps + 1), count * (self.text.max_tokens - steps - 1))
         length = np.array([[steps + 1]], np.int64)
         return [{TOKENS: padded[i : i + 1], LENGTH: length, MEMORY: memory} for i in range(count)]
 

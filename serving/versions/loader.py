@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +22,7 @@ from serving.tensors import DTYPES, Tensors
 from serving.versions.resident import Resident
 
 WARM_UP_SIZES: Final = (1, 2, 4, 8)  # and max_batch_size: engines plan their memory by the sizes that they see
+NO_WEIGHTS: Final = frozenset({".json", ".npz", ".png", ".txt"})  # of the files beside a graph
 PLAIN: Final = "infer"  # the task label of models that have no task of ours
 
 
@@ -36,6 +38,14 @@ class Loader:
 
         quietly: requests are being answered meanwhile, and come first.
         """
+        with self._meters.loads.timed(version.model):
+            weights = await asyncio.to_thread(weight_bytes, version)
+            resident = await self._load(version, quietly)
+        self._meters.model_ready.labels(version.model, str(version.number)).set(1)
+        self._meters.loads.taken(version.model, version.number, weights)
+        return resident
+
+    async def _load(self, version: Version, quietly: bool) -> Resident:
         task, rows = await asyncio.to_thread(bind, version)
         loaded: dict[str, Loaded] = {}
         try:
@@ -46,7 +56,6 @@ class Loader:
                 await self._engine.unload(version.graphs[role].key)
             raise
         verb = task.verb if task else PLAIN
-        self._meters.model_ready.labels(version.model, str(version.number)).set(1)
         return Resident(version, task, loaded, self._meters.request_meter(version.model, version.number, verb))
 
     async def unload(self, resident: Resident) -> None:
@@ -54,8 +63,18 @@ class Loader:
         await resident.unused()
         version = resident.version
         self._meters.model_ready.remove(version.model, str(version.number))
+        self._meters.loads.gone(version.model, version.number)
         for graph in version.graphs.values():
             await self._engine.unload(graph.key)
+
+
+def weight_bytes(version: Version) -> int:
+    """Of the files that its graphs are: model files, and what lies beside them in files of any name. Blocking."""
+    folders = {graph.file.parent for graph in version.graphs.values()}
+    with suppress(OSError):  # a folder that has gone fails to load, which says more
+        files = [file for folder in folders for file in folder.iterdir()]
+        return sum(file.stat().st_size for file in files if file.suffix not in NO_WEIGHTS)
+    return 0
 
 
 def bind(version: Version) -> tuple[Task[Any] | None, Mapping[str, Tensors]]:

@@ -48,6 +48,7 @@ class Reconciler:
         self.member = f"{socket.gethostname().partition('.')[0]}-{secrets.token_hex(4)}"
         self.index = Index({}, ())
         self.members: tuple[Member, ...] = ()  # that live, as they last said
+        self.behind = 0  # of those, they that follow older pointers than this one
         self._repository = repository
         self._ledger = ledger
         self._loader = loader
@@ -113,6 +114,10 @@ class Reconciler:
         keeper = self._keepers.get(model)
         return keeper.pointers if keeper else None
 
+    def live(self) -> dict[str, Pointers]:
+        """Who is live of each model, as this gateway follows it."""
+        return {name: keeper.pointers for name, keeper in self._keepers.items()}
+
     def look_again(self) -> None:
         """To be called when dependents are further than they were, or need other versions."""
         for keeper in self._keepers.values():
@@ -164,6 +169,7 @@ class Reconciler:
         self._census_due_s = now_s + HEARTBEAT_S
         with suppress(LedgerUnavailable, SettingsInvalid):
             self.members = await self._ledger.members()
+            self.behind = sum(not member.follows(self._document) for member in self.members)
 
     def _left_behind(self, now_s: float) -> dict[str, Wanted]:
         """Attempts that nobody has renewed for a lease by this gateway's own clock: those of others may differ."""

@@ -13,7 +13,7 @@ from pod_rules import ours, restricted
 from tool_rig import ROOT, run, tool
 
 from serving.settings import Settings
-from serving.telemetry import Meters
+from serving.telemetry import Meters, Stages
 
 FOLDER = ROOT / "deploy/kubernetes"
 OVERLAYS = ("cpu", "gpu")
@@ -163,8 +163,7 @@ def test_autoscaling_goes_by_a_metric_that_gateways_have(overlay):
     [rule] = ADAPTER["rules"]
     assert metric["pods"]["metric"]["name"] == rule["name"]["as"]
     meters = Meters()
-    series = meters.stage.series("a", "1", "classify", "queue")
-    assert series is not None
+    meters.request_meter("a", 1, "classify").answered(0.1, Stages())
     exposed = meters.exposition().decode()
     for name in ("tidegate_stage_duration_seconds_sum", "tidegate_stage_duration_seconds_count"):
         assert name in rule["metricsQuery"]

@@ -28,16 +28,20 @@ NAMES = {
     "tidegate_job_ends": {"outcome"},
     "tidegate_ledger_connected": set(),
     "tidegate_ledger_revision": set(),
+    "tidegate_loads": {"model", "outcome"},
+    "tidegate_load_duration_seconds": {"le"},
+    "tidegate_model_memory_bytes": {"model", "version"},
+}
+# The client library's own, of any process.
+PROCESS = {
+    *("process_virtual_memory_bytes", "process_resident_memory_bytes", "process_start_time_seconds"),
+    *("process_cpu_seconds", "process_open_fds", "process_max_fds", "python_info"),
 }
 
 
 def labels_by_name(meters: Meters) -> dict[str, set[str]]:
     families = text_string_to_metric_families(meters.exposition().decode())
-    return {
-        family.name: {label for sample in family.samples for label in sample.labels}
-        for family in families
-        if not family.name.endswith("_created")
-    }
+    return {family.name: {label for sample in family.samples for label in sample.labels} for family in families}
 
 
 def test_names_and_labels_are_those_that_are_read():
@@ -53,7 +57,12 @@ def test_names_and_labels_are_those_that_are_read():
     meters.jobs_stand(1, 2, 3.0)
     meters.job_attempts.labels("1").inc()
     meters.job_ends.labels("succeeded").inc()
-    assert labels_by_name(meters) == NAMES
+    with meters.loads.timed("m"):
+        pass
+    meters.loads.taken("m", 1, 100)
+    found = labels_by_name(meters)
+    assert found.keys() - NAMES.keys() == PROCESS
+    assert {name: labels for name, labels in found.items() if name in NAMES} == NAMES
 
 
 def test_gateways_in_one_process_count_apart():
@@ -90,6 +99,19 @@ def test_answers_are_counted_when_enough_wait_and_once_only():
     assert meters.registry.get_sample_value("tidegate_requests_total", labels) == FOLD_AT
     meters.exposition()
     assert meters.registry.get_sample_value("tidegate_requests_total", labels) == FOLD_AT
+
+
+def test_what_nobody_asks_takes_next_to_no_series():
+    """A version has some seventy of them once it answers, and a repository has many that never do."""
+    meters = Meters()
+    before = meters.exposition()
+    meters.request_meter("m", 1, "classify")
+    more = set(meters.exposition().splitlines()) - set(before.splitlines())
+    assert [line for line in more if b'model="m"' in line] == [
+        b'tidegate_requests_total{code="ok",model="m",task="classify",version="1"} 0.0'
+    ]
+    meters.request_meter("m", 1, "classify").answered(0.1, Stages())
+    assert meters.exposition().count(b'model="m"') <= 70
 
 
 def test_a_batch_is_counted_where_its_rows_lie():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tool_rig import ROOT
+from tool_rig import ROOT, tool
 
 from deploy.stack import programs
 from deploy.stack.compose_file import read_services
@@ -106,6 +106,14 @@ def test_redis_reads_the_file_of_the_compose_file(layout):
     command = programs.redis(SERVICES["redis"], layout).command
     assert command[1] == str(ROOT / "deploy/redis/redis.conf")
     assert command[command.index("--aclfile") + 1] == str(layout.folder / "secrets/redis_users")
+
+
+def test_prometheus_has_the_rules_wherever_its_configuration_lies(layout):
+    tool("prometheus")
+    programs.prometheus(SERVICES["prometheus"], layout)
+    patterns = yaml.safe_load((layout.folder / "prometheus.yml").read_text())["rule_files"]
+    found = {path for pattern in patterns for path in Path(pattern).parent.glob(Path(pattern).name)}
+    assert found == set((ROOT / "deploy/prometheus/rules").glob("*.yml")) != set()
 
 
 def test_every_gateway_and_triton_are_scraped_with_what_the_file_says(layout):
