@@ -122,7 +122,7 @@ def _task_handler(
     task: type[Task[Any]], pipeline: Pipeline, presence: Presence, body_limit: int, longest_s: float
 ) -> Handler:
     async def handle(request: Inbound) -> Outbound:
-        call = Call(deadline_of(request.headers, longest_s), request_id=request.request_id)
+        call = Call(deadline_of(request.headers, longest_s), request_id=request.request_id, trace=request.trace)
         body = await by_deadline(call.deadline_s, read_body(request, body_limit))
         media_type = choose(request.headers.get(b"accept"), task.media_types)
         kind, payload, fields = read_payload(request, body, task.payloads)
