@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     otlp_endpoint: str | None = Field(default=None, description="URL of a collector of traces, by OTLP over HTTP")
     otlp_headers_file: Path | None = Field(default=None, description="Name: value, a line each, sent to the collector")
     trace_ratio: float = Field(default=0.01, ge=0, le=1, description="of requests whose callers did not decide")
-    trace_per_s: int = Field(default=50, ge=0, description="the most traces a second")
+    trace_per_s: int = Field(default=25, ge=0, description="the most traces a second")
     request_log: float = Field(default=1.0, ge=0, le=1, description="share of requests that are logged, a line each")
     request_log_per_s: int = Field(default=100, ge=0, description="the most such lines a second")
     log_format: Literal["text", "json"] = "text"

@@ -33,7 +33,7 @@ from serving.gateway.routes.v2 import Bounds, infer_routes
 from serving.gateway.routes.v2_models import protocol_router
 from serving.gateway.traffic import Traffic, check_head
 from serving.jobs import Jobs
-from serving.observation.ended import CALLER_LEFT
+from serving.observation.ended import CALLER_LEFT, QUIET
 from serving.observation.records import Records, no_records
 from serving.pipeline import Pipeline
 from serving.search import Search
@@ -98,7 +98,7 @@ class Gateway:
 
     async def _by_fastapi(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = read_request(scope, receive)
-        self._accounts.begin(request)
+        self._accounts.begin(request, traced=scope["path"] not in QUIET)
         try:
             check_head(scope)
         except HeadersTooMany as error:

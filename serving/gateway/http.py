@@ -161,4 +161,4 @@ def server_timing(stages: Any) -> bytes:
 def stages_of(timing: bytes) -> Stages | None:
     """What `server_timing` wrote; None where it wrote nothing."""
     match = TIMINGS.fullmatch(timing)
-    return None if match is None else Stages(*(float(part) / 1e3 for part in match.groups()))
+    return None if match is None else Stages(*(round(float(part) / 1e3, 6) for part in match.groups()))

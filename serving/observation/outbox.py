@@ -19,9 +19,9 @@ from serving.observation.tracing import Whole
 log = logging.getLogger(__name__)
 
 MOST_WAITING: Final = 1024  # requests
-MOST_AT_ONCE: Final = 64  # requests: a message of some hundred kilobytes
+MOST_AT_ONCE: Final = 16  # requests: encoded in a millisecond or two, for which the event loop may have to wait
 PAUSE_S: Final = 1.0  # between deliveries
-LEAVE_S: Final = 3.0  # at the end, for what waits
+LEAVE_S: Final = 1.0  # at the end, for what waits
 EXPORTED: Final = "exported"
 DROPPED: Final = "dropped"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
-from typing import Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -17,12 +16,9 @@ from prometheus_client.registry import Collector
 
 from serving.log_lines import Lines, json_line
 from serving.observation.allowance import Allowance
-from serving.observation.ended import ANSWERED, FAILED, REFUSED, Ended, Outcome
+from serving.observation.ended import ANSWERED, FAILED, QUIET, REFUSED, Ended, Outcome
 from serving.timestamp import timestamp
 from serving.trace import Trace
-
-# What machines ask for every few seconds: told of only when it fails.
-QUIET: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
 
 class RequestLog(Collector):
