@@ -27,7 +27,7 @@ def open_outbox(settings: Settings, registry: CollectorRegistry) -> Outbox | Non
     try:
         from serving.observation.otlp import OtlpDelivery  # noqa: PLC0415  (megabytes, which few want)
     except ImportError:
-        remedy = "Install tidegate[otlp]."
+        remedy = "pip install 'tidegate[otlp]'"
         raise SettingsInvalid(f"{option('otlp_endpoint')}: OpenTelemetry is not installed.", remedy=remedy) from None
     spans = Counter("tidegate_spans", "Spans by outcome: exported, dropped.", ("outcome",), registry=registry)
     return Outbox(OtlpDelivery(endpoint, headers), spans)

@@ -232,7 +232,7 @@ def test_the_program_says_all_of_it_in_json_if_it_is_told_to(tmp_path):
         assert answer.status_code == 200
         process.signal(signal.SIGINT)
         assert process.exit_code() == 0
+        assert process.popen.stdout.read() == ""  # but for its first line nothing
         said = [json.loads(line) for line in process.log.read_text().splitlines()]
     assert [one["status"] for one in said if one["logger"] == "request"] == [200]
     assert any(one["logger"].startswith("serving.") for one in said)
-    assert process.popen.stdout.read() == ""  # but for the first line nothing

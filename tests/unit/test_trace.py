@@ -1,4 +1,4 @@
-"""Places in traces: read strictly from what callers write, written for whoever comes next, and bounded in their parts."""
+"""Places in traces: read strictly from what callers write, written for whoever comes next, their parts bounded."""
 
 from __future__ import annotations
 
