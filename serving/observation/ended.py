@@ -15,7 +15,7 @@ FAILED: Final = "failed"
 GRPC: Final = "grpc"
 CALLER_LEFT: Final = "caller_left"
 # What machines ask for every few seconds: logged only when it fails, and never traced.
-QUIET: Final = frozenset({"/livez", "/readyz", "/metrics"})
+QUIET: Final = frozenset({"/livez", "/readyz", "/metrics", "ServerLive", "ServerReady"})
 METHODS: Final = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})
 OTHER: Final = "_OTHER"  # OpenTelemetry's word: what callers make up is no name of a span
 # What gRPC's statuses are that are the server's own failures, as OpenTelemetry has it.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from serving.observation.ended import Ended
 from serving.observation.outbox import Outbox
 from serving.observation.request_log import RequestLog
@@ -32,10 +34,10 @@ class Records:
         if self._outbox is not None:
             self._outbox.start()
 
-    def close(self) -> None:
-        """Delivers what waits. May take seconds."""
+    async def close(self) -> None:
+        """Delivers what waits, if that is soon done."""
         if self._outbox is not None:
-            self._outbox.close()
+            await asyncio.to_thread(self._outbox.close)
 
 
 def no_records() -> Records:

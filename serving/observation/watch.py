@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
 from serving.log_lines import Lines
@@ -29,7 +28,7 @@ class Watch:
 
     async def close(self) -> None:
         """Ends it."""
-        await asyncio.to_thread(self.records.close)
+        await self.records.close()
 
 
 def open_watch(settings: Settings, meters: Meters, threads: Threads, lines: Lines | None = None) -> Watch:

@@ -19,7 +19,7 @@ from serving.gateway.http import REQUEST_ID, fresh_id
 from serving.gateway.quota import Usage
 from serving.gateway.rpc.statuses import Metadata, status_of, text_of, trailers_of
 from serving.gateway.traffic import Traffic
-from serving.observation.ended import CALLER_LEFT, GRPC, Ended, outcome_of
+from serving.observation.ended import CALLER_LEFT, GRPC, QUIET, Ended, outcome_of
 from serving.pipeline import Inference
 from serving.trace import Trace
 
@@ -108,7 +108,7 @@ class Calls:
             running.add(task)
             try:
                 usage = self.admit(call, need)
-                call.trace = self.begin(call)  # not before: who was not let in decides nothing
+                call.trace = self.begin(name, call)  # not before: who was not let in decides nothing
                 try:
                     answer = await method(call)
                 finally:
@@ -183,14 +183,14 @@ class Calls:
         self.tell(name, call, status.name, error.code, error.of)
         await call.context.abort(status, text_of(error), (*trailers_of(error, call.request_id), *trace_trailers(call)))
 
-    def begin(self, call: Inbound) -> Trace | None:
+    def begin(self, name: str, call: Inbound) -> Trace | None:
         """The trace of one request, if it has one."""
-        return self._records.tracing.read(*call.traced_by)
+        return None if name in QUIET else self._records.tracing.read(*call.traced_by)
 
     def tell(self, name: str, call: Inbound, status: str, code: str = "", of: tuple[str, int] | None = None) -> None:
         """Tells the records of one request. of: the model and version that met its failure."""
         now_s = time.monotonic()
-        logged = self._records.log.wants("", now_s, outcome_of(status))
+        logged = self._records.log.wants(name, now_s, outcome_of(status))
         if not logged and call.trace is None:
             return
         found = call.answered

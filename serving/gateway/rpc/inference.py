@@ -111,7 +111,7 @@ class Inferences:
             calls.traffic.handed_over += 1
             try:
                 usage = calls.admit(call, "predict")
-                call.trace = calls.begin(call)
+                call.trace = calls.begin(STREAM, call)
                 try:
                     call.answered = inference = await self._infer(read_ask(message), call, deadline_s)
                     sent = stream_answer(inference, request_id)
