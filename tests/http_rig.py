@@ -262,7 +262,8 @@ def gateway_process(repository: Path, state: Path, *flags: str, **environment: s
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
-            env={**os.environ, "TIDEGATE_DRAIN_DELAY_S": "0", **environment},
+            # No requests in its log: tests read there what else it says.
+            env={**os.environ, "TIDEGATE_DRAIN_DELAY_S": "0", "TIDEGATE_REQUEST_LOG": "0", **environment},
         )
     try:
         ready, _, _ = select.select([popen.stdout], [], [], STARTS_S)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 import tiny
-from grpc_rig import refusal, request, rpc_serving
+from grpc_rig import doubled, refusal, request, rpc_serving
 from http_rig import connect, exchange, gateway_process, picture, request_bytes, serving, until
 from job_rig import begin, ended
 from tritonclient.grpc import service_pb2 as pb
@@ -137,8 +137,9 @@ def test_streams_have_theirs_when_they_end(tmp_path):
 
 def test_grpc_has_a_line_for_each_request(tmp_path):
     async def main():
+        engine = FakeEngine(compute=doubled)
         with logged() as log:
-            async with rpc_serving(tmp_path, lines=log.lines) as live:
+            async with rpc_serving(tmp_path, engine, lines=log.lines) as live:
                 await live.stub.ServerReady(pb.ServerReadyRequest())  # as probes ask: quiet
                 await live.infer(metadata=(("x-request-id", "one"),))
                 said = await log.line(request_id="one")
@@ -158,6 +159,13 @@ def test_grpc_has_a_line_for_each_request(tmp_path):
                 bad = await log.line(request_id="three", status="NOT_FOUND")
                 assert {good["method"], bad["method"]} == {"ModelStreamInfer"}
                 assert len(log.said) == 4
+
+                engine.gate.clear()
+                left = live.stub.ModelStreamInfer(iter([request()]), metadata=(("x-request-id", "four"),))
+                await until(lambda: live.parts.traffic.in_flight, "it is there")
+                left.cancel()
+                said = await log.line(request_id="four")
+                assert (said["status"], said["code"]) == ("CANCELLED", "caller_left")
 
     asyncio.run(main())
 
@@ -229,7 +237,8 @@ def test_more_than_so_many_a_second_are_counted_and_left_out_and_failures_are_no
 
 def test_the_program_says_all_of_it_in_json_if_it_is_told_to(tmp_path):
     tiny.add_classifier(tmp_path / "repository")
-    with gateway_process(tmp_path / "repository", tmp_path / "state", TIDEGATE_LOG_FORMAT="json") as process:
+    told = {"TIDEGATE_LOG_FORMAT": "json", "TIDEGATE_REQUEST_LOG": "1"}
+    with gateway_process(tmp_path / "repository", tmp_path / "state", **told) as process:
         answer = httpx.post(f"{process.url}/v1/classify", content=picture(), headers={"content-type": "image/png"})
         assert answer.status_code == 200
         process.signal(signal.SIGINT)

@@ -116,7 +116,7 @@ class Calls:
                         usage.leave()
             except asyncio.CancelledError:  # the caller left, or the server waits no longer
                 if not self._ended:
-                    self.tell(name, call, LEFT, CALLER_LEFT)
+                    self.tell_left(name, call)
                     raise
                 error: TidegateError = ended()
             except TidegateError as known:
@@ -149,9 +149,9 @@ class Calls:
             except asyncio.CancelledError:
                 if not self._ended:
                     raise
-                await self.refuse(name, call, ended())
+                await self.refuse(name, call, ended(), told=False)
             except TidegateError as error:
-                await self.refuse(name, call, error)
+                await self.refuse(name, call, error, told=not isinstance(error, ShuttingDown))
             finally:
                 running.discard(task)
 
@@ -176,11 +176,15 @@ class Calls:
             counter = self._counters[name, status] = self.traffic.counter(f"grpc {name}", status)
         counter.inc()
 
-    async def refuse(self, name: str, call: Inbound, error: TidegateError) -> None:
-        """Ends the call with the error's status. Does not return: grpc.aio's AbortError goes through."""
+    async def refuse(self, name: str, call: Inbound, error: TidegateError, *, told: bool = True) -> None:
+        """Ends the call with the error's status. Does not return: grpc.aio's AbortError goes through.
+
+        told: to the records; not of a stream that this gateway ends, whose requests have been told of.
+        """
         status = status_of(error)
         self.count(name, status.name)
-        self.tell(name, call, status.name, error.code, error.of)
+        if told:
+            self.tell(name, call, status.name, error.code, error.of)
         await call.context.abort(status, text_of(error), (*trailers_of(error, call.request_id), *trace_trailers(call)))
 
     def begin(self, name: str, call: Inbound) -> Trace | None:
@@ -201,6 +205,14 @@ class Calls:
         request_id = call.request_id
         kept = Ended(GRPC, name, name, status, request_id, call.begun_s, now_s, code, model, version, stages)
         self._records.keep(kept, call.trace, logged=logged)
+
+    def tell_left(self, name: str, call: Inbound) -> None:
+        """As `tell`, of a request that was cancelled, by its caller or by the end of this gateway."""
+        if self._ended:
+            error = ended()
+            self.tell(name, call, status_of(error).name, error.code)
+        else:
+            self.tell(name, call, LEFT, CALLER_LEFT)
 
     def bug(self, call: Inbound) -> TidegateError:
         """What the caller is told of the exception that is being handled, which nobody foresaw; the log has it all."""

@@ -121,6 +121,9 @@ class Inferences:
             finally:
                 calls.traffic.handed_over -= 1
                 calls.traffic.leave()
+        except asyncio.CancelledError:
+            calls.tell_left(STREAM, call)
+            raise
         except TidegateError as known:
             error = known
         except Exception:  # noqa: BLE001  (logged by bug)
