@@ -23,6 +23,7 @@ from serving.job_store import JobStore
 from serving.jobs import Jobs
 from serving.keys import Keyring
 from serving.ledger import Ledger, Pointers
+from serving.log_lines import Lines
 from serving.observation.watch import Watch, open_watch
 from serving.opening import (
     open_claims,
@@ -107,21 +108,25 @@ def build(
     gate: Gatekeeper | None = None,
     index: Index | None = None,
     job_store: JobStore | None = None,
+    lines: Lines | None = None,
 ) -> Parts:
-    """A gateway of these settings; what else is given takes the place of what the settings name."""
+    """A gateway of these settings; what else is given takes the place of what the settings name.
+
+    lines: where each request is logged; without them nowhere.
+    """
     meters = Meters()
 
     def observe(batch: Batch) -> None:
         meters.batch_cut(batch.key.name, batch.key.version, batch.rows, batch.reason, batch.waiting_rows)
 
-    traffic = Traffic(meters, settings.max_in_flight)
     threads = Threads(settings.cores, DECODES_WAITING * settings.cores)
+    router = Router(settings.default_models)
+    watch = open_watch(settings, meters, threads, router, lines)
+    traffic = Traffic(meters, settings.max_in_flight, watch.records)
     inner = engine or open_engine(settings, threads)
     batching = Admission(inner) if inner.batches_itself else Batcher(inner, observe, lambda: traffic.quiet_turns)
-    router = Router(settings.default_models)
     ledger = ledger or open_ledger(settings)
     shadows = Shadows(meters)
-    watch = open_watch(settings, meters, threads, router)
     pipeline = Pipeline(router, batching, threads, shadows, watch.witnesses)
 
     def pointers(model: str) -> Pointers | None:
@@ -164,7 +169,7 @@ def build(
 
     job_store = job_store or open_jobs(settings)
     options = WorkerOptions(settings.job_concurrency, settings.job_timeout_s)
-    worker = Worker(job_store, pipeline, meters, ready, options)
+    worker = Worker(job_store, pipeline, meters, ready, options, tracing=watch.records.tracing)
     jobs = Jobs(job_store, worker, router, meters)
     protocol = OpenInference(pipeline, router, batching, ready)
     limits = Limits(settings.body_limit, settings.tensor_json_limit, settings.request_timeout_s)
@@ -210,5 +215,6 @@ def build(
             feedback=watch.feedback,
             meters=meters,
             access=access,
+            records=watch.records,
         ),
     )

@@ -16,6 +16,7 @@ from serving.commands.keys import keys
 from serving.commands.models import models
 from serving.commands.replay import replay
 from serving.errors import TidegateError
+from serving.log_lines import logging_to_stderr
 from serving.settings import read_settings
 
 FOLDER = click.Path(path_type=Path)
@@ -45,16 +46,20 @@ for command in (models, check, replay, promote, rollback, history, guard, drift,
 @click.option("--engine", help="What runs the models: onnx in this process, or triton.  [default: onnx]")
 @click.option("--triton-url", help="HOST:PORT of Triton's gRPC; the same text at all gateways that share it.")
 @click.option("--triton-host", help="Its 'GPU, compute capability, TensorRT', as TensorRT's plans must be for.")
+@click.option("--otlp-endpoint", help="URL of a collector of traces, by OTLP over HTTP.  [default: none]")
+@click.option("--otlp-headers-file", type=FOLDER, help="'Name: value', a line each, sent to the collector.")
+@click.option("--trace-ratio", type=float, help="Of requests whose callers did not decide.  [default: 0.01]")
+@click.option("--request-log", type=float, help="Share of requests that are logged, a line each.  [default: 1]")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Of all other lines.  [default: text]")
 def serve(**given: Any) -> None:
     """Serve the models of a repository until SIGTERM or Ctrl-C. Every option is also a variable TIDEGATE_*."""
     from serving.running import run  # noqa: PLC0415  (the other commands start without it)
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         settings = read_settings(**given)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(run(settings))
+        with logging_to_stderr(settings.log_format) as lines, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(run(settings, lines=lines))
     except TidegateError as error:
         raise click.ClickException(str(error)) from None
 

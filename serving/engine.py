@@ -18,6 +18,7 @@ from serving.repository.layout import Graph, GraphKey
 from serving.tensorrt import Host
 from serving.tensors import DTYPES, Tensors, datatype
 from serving.threads import Threads
+from serving.trace import Place, Trace
 
 FOLDER = "serving.engines"
 
@@ -43,6 +44,7 @@ class Call:
     0 stands for the model's default priority. `begun_s`: of a request of several runs of a graph, when the first ended.
     Of one priority, what began earliest goes first, and what has begun is not turned away: its work would be lost.
     `request_id`: by which its caller knows it; empty of what nobody outside asked for. `caller`: the name of its key.
+    `trace`: where its parts are noted and what is passed on, of a request that has one.
     """
 
     deadline_s: float = math.inf
@@ -50,16 +52,21 @@ class Call:
     begun_s: float = math.inf
     request_id: bytes = b""
     caller: str = ""
+    trace: Trace | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Outputs by name, row for row as the inputs were; seconds waited and seconds run; rows that ran together."""
+    """Outputs by name, row for row as the inputs were; seconds waited and seconds run; rows that ran together.
+
+    batch: the span of their batch, if one of them is traced.
+    """
 
     outputs: Tensors
     queue_s: float
     run_s: float
     batch_rows: int
+    batch: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,14 @@ from serving.versions.router import Target
 class Errand:
     """Requests that one version of the target answers together, as Pipeline.predict_all has it.
 
-    preview_every: steps; 0 for no previews.
+    preview_every: steps; 0 for no previews. traceparent: of the request that ordered it, where that is traced.
     """
 
     verb: str
     target: Target
     requests: Sequence[Request[Any]]
     preview_every: int = 0
+    traceparent: str = ""
 
 
 class _Sent(BaseModel):
@@ -45,6 +46,7 @@ class _Kept(BaseModel):
     sticky: Base64Bytes
     requests: list[_Sent]
     preview_every: int
+    traceparent: str = ""
 
 
 def write_errand(errand: Errand) -> bytes:
@@ -66,8 +68,9 @@ def write_errand(errand: Errand) -> bytes:
             for request in errand.requests
         ],
         preview_every=errand.preview_every,
+        traceparent=errand.traceparent,
     )
-    return kept.model_dump_json().encode()
+    return kept.model_dump_json(exclude_defaults=True).encode()  # gateways of before know no traceparent
 
 
 def read_errand(content: bytes) -> Errand:
@@ -79,7 +82,7 @@ def read_errand(content: bytes) -> Errand:
         for sent in kept.requests
     ]
     target = Target(kept.model, kept.version, kept.label, kept.sticky)
-    return Errand(kept.verb, target, requests, kept.preview_every)
+    return Errand(kept.verb, target, requests, kept.preview_every, kept.traceparent)
 
 
 def write_replies(replies: Sequence[Reply]) -> bytes:

@@ -62,11 +62,13 @@ class TidegateError(Exception):
     """A failure with a stable code, a detail for this case and what to do about it.
 
     `detail` and `remedy` reach callers as they are: never a path, a host or a traceback in them. `extension`: more
-    members for the answer's JSON (RFC 9457, 3.2).
+    members for the answer's JSON (RFC 9457, 3.2). `of`: the model and version that met it, where one was reached; for
+    logs.
     """
 
     code: ClassVar[str] = "error"
     title: ClassVar[str] = "Something went wrong"
+    of: tuple[str, int] | None = None
 
     def __init__(self, detail: str, *, remedy: str = "", extension: Mapping[str, Any] | None = None) -> None:
         super().__init__(detail)

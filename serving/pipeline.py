@@ -219,6 +219,7 @@ async def _held(resident: Resident, call: Call, stages: Stages, work: Awaitable[
         result = await by_deadline(call.deadline_s, work)
     except TidegateError as error:
         resident.meter.failed(error.code, fault=not isinstance(error, InvalidInput | ShuttingDown))
+        error.of = (resident.version.model, resident.version.number)
         raise
     except asyncio.CancelledError:
         resident.meter.failed(CALLER_LEFT)

@@ -14,14 +14,15 @@ from serving.errors import SettingsInvalid
 from serving.gateway.rpc.inference import Bounds
 from serving.gateway.rpc.server import RpcServer
 from serving.gateway.server import Listener, bind, serve
+from serving.log_lines import Lines
 from serving.opening import open_keyring
 from serving.settings import Settings, option
 
 log = logging.getLogger(__name__)
 
 
-async def run(settings: Settings, *, engine: Engine | None = None) -> None:
-    """Serves until a signal ends it, by `engine` if one is given.
+async def run(settings: Settings, *, engine: Engine | None = None, lines: Lines | None = None) -> None:
+    """Serves until a signal ends it, by `engine` if one is given. lines: where each request is logged.
 
     SettingsInvalid or RepositoryInvalid when it cannot start.
     """
@@ -30,7 +31,7 @@ async def run(settings: Settings, *, engine: Engine | None = None) -> None:
         addresses = ((settings.host, settings.port), (settings.admin_host, settings.admin_port))
         bound = [sockets.enter_context(bind(host, port)) for host, port in addresses]
         grpc_port = _grpc_port(settings, bound)
-        parts = build(settings, engine=engine, keyring=keyring)
+        parts = build(settings, engine=engine, keyring=keyring, lines=lines)
         rpc = None if grpc_port is None else open_rpc(parts, bound[0].getsockname()[0], grpc_port)
         listeners = [Listener(app, at) for app, at in zip((parts.public, parts.admin), bound, strict=True)]
 

@@ -6,7 +6,7 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import platformdirs
@@ -91,6 +91,13 @@ class Settings(BaseSettings):
     capture: float = Field(default=0.0, ge=0, le=1, description="share of requests kept in the state folder; 0: none")
     capture_bytes: int = Field(default=256 * 2**20, ge=2**16, description="of the disk, all of them; the oldest go")
     capture_redact: str | None = Field(default=None, description="module:function that each goes through before")
+    otlp_endpoint: str | None = Field(default=None, description="URL of a collector of traces, by OTLP over HTTP")
+    otlp_headers_file: Path | None = Field(default=None, description="Name: value, a line each, sent to the collector")
+    trace_ratio: float = Field(default=0.01, ge=0, le=1, description="of requests whose callers did not decide")
+    trace_per_s: int = Field(default=25, ge=0, description="the most traces a second")
+    request_log: float = Field(default=1.0, ge=0, le=1, description="share of requests that are logged, a line each")
+    request_log_per_s: int = Field(default=100, ge=0, description="the most such lines a second")
+    log_format: Literal["text", "json"] = "text"
     drain_delay_s: float = Field(default=5.0, ge=0, description="still taking requests while balancers turn away")
     drain_timeout_s: float = Field(default=30.0, ge=0, description="how long requests in flight may take to finish")
 

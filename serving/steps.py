@@ -13,6 +13,7 @@ from serving.task import Watcher
 from serving.telemetry import Stages
 from serving.tensors import Tensors
 from serving.threads import Threads
+from serving.traced import traced_run, waited
 from serving.versions.resident import Resident
 
 T = TypeVar("T")
@@ -48,9 +49,12 @@ class LentSteps:
         self._loop_begun_s = math.inf  # as above, of the first role that is run again
 
     async def pre(self, function: Callable[[], Tensors]) -> Tensors:
+        started_s = time.monotonic()
         tensors, waited_s, ran_s = await self._threads.prepare(self._resident.version.model, function)
         self._stages.queue_s += waited_s
         self._stages.pre_s += ran_s
+        if self._call.trace is not None:
+            waited(self._call.trace, "pre", started_s, waited_s, ran_s)
         return tensors
 
     async def run(self, graph: str, inputs: Tensors) -> Tensors:
@@ -65,7 +69,11 @@ class LentSteps:
         begun_s = self._begun_s.get(graph, self._loop_begun_s)  # what ends a loop has begun with it
         if begun_s < math.inf:
             call = replace(call, begun_s=begun_s)
-        run: Run = await self._engine.run(key, inputs, call)
+        run: Run
+        if call.trace is None:
+            run = await self._engine.run(key, inputs, call)
+        else:
+            run = await traced_run(self._engine, key, inputs, call, call.trace)
         self._count(run)
         self._begun_s.setdefault(graph, self._counted_s)
         return run.outputs
@@ -81,11 +89,17 @@ class LentSteps:
     def post(self, function: Callable[[], T]) -> T:
         started_s = time.monotonic()
         result = function()
-        self._stages.post_s += time.monotonic() - started_s
+        ended_s = time.monotonic()
+        self._stages.post_s += ended_s - started_s
+        if self._call.trace is not None:
+            self._call.trace.did("post", started_s, ended_s)
         return result
 
     async def post_aside(self, function: Callable[[], T]) -> T:
+        started_s = time.monotonic()
         result, waited_s, ran_s = await self._threads.run(self._resident.version.model, function)
         self._stages.queue_s += waited_s
         self._stages.post_s += ran_s
+        if self._call.trace is not None:
+            waited(self._call.trace, "post", started_s, waited_s, ran_s)
         return result

@@ -20,6 +20,7 @@ from serving.errors import JobsUnavailable
 from serving.job_run import BUG, outcome
 from serving.job_store import POISONED, Claimed, Failure, JobStore, Lease
 from serving.news import News
+from serving.observation.tracing import Tracing
 from serving.pipeline import Pipeline
 from serving.run_report import RunReport
 from serving.telemetry import Meters
@@ -66,6 +67,8 @@ class Worker:
         meters: Meters,
         may_begin: Callable[[], bool],
         options: WorkerOptions,
+        *,
+        tracing: Tracing,
     ) -> None:
         self.news = News()  # of what was written down
         self._store = store
@@ -73,6 +76,7 @@ class Worker:
         self._meters = meters
         self._may_begin = may_begin
         self._options = options
+        self._tracing = tracing
         self._runs: dict[Lease, _Run] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -196,7 +200,7 @@ class Worker:
             self._meters.job_ends.labels(POISONED).inc()
         for claimed in taken.begun:
             report = RunReport(self._wake.set)
-            work = outcome(claimed.job, self._pipeline, report, self._options.timeout_s)
+            work = outcome(claimed.job, self._pipeline, report, self._options.timeout_s, self._tracing)
             task = asyncio.create_task(work, name=f"job {claimed.job.id}")
             task.add_done_callback(lambda _: self._wake.set())
             self._runs[claimed.lease] = _Run(claimed, report, task)

@@ -17,6 +17,7 @@ from tritonclient.grpc import service_pb2_grpc
 from serving.bootstrap import Parts
 from serving.engines.fake import FakeEngine
 from serving.gateway.rpc.server import RpcServer
+from serving.log_lines import Lines
 from serving.running import open_rpc
 
 SERVICE = "/inference.GRPCInferenceService"
@@ -60,11 +61,16 @@ def doubled(key, inputs):
 
 @asynccontextmanager
 async def rpc_serving(
-    folder: Path, engine: FakeEngine | None = None, settings: Mapping[str, Any] | None = None, *, started: bool = True
+    folder: Path,
+    engine: FakeEngine | None = None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    started: bool = True,
+    lines: Lines | None = None,
 ) -> AsyncIterator[LiveRpc]:
     """started False: listening, with no model loaded yet."""
     engine = engine or FakeEngine(compute=doubled)
-    parts = build_tiny(folder, engine, settings or {})
+    parts = build_tiny(folder, engine, settings or {}, lines=lines)
     rpc = open_rpc(parts, "127.0.0.1", 0)
     await rpc.start()
     if started:

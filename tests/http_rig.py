@@ -34,6 +34,7 @@ from serving.engine import Engine
 from serving.engines.fake import FakeEngine
 from serving.gateway.http import Inbound
 from serving.gateway.server import Listener, _Server, bind
+from serving.log_lines import Lines
 from serving.settings import read_settings
 from serving.versions.changes import Gatekeeper
 
@@ -188,6 +189,7 @@ def build_tiny(
     engine: Engine | None,
     settings: Mapping[str, Any],
     gate: Gatekeeper | None = None,
+    lines: Lines | None = None,
     **config: Any,
 ) -> Parts:
     """A gateway of `colours` (classify) and `double` (plain), not yet started. `config`: of colours' config.pbtxt."""
@@ -195,7 +197,8 @@ def build_tiny(
     if not repository.exists():
         tiny.add_classifier(repository, **config)
         tiny.add_plain(repository)
-    return build(read_settings(repository=repository, state=folder / "state", **settings), engine=engine, gate=gate)
+    read = read_settings(repository=repository, state=folder / "state", **settings)
+    return build(read, engine=engine, gate=gate, lines=lines)
 
 
 @asynccontextmanager
@@ -204,10 +207,11 @@ async def serving(
     engine: FakeEngine | None = None,
     settings: Mapping[str, Any] | None = None,
     gate: Gatekeeper | None = None,
+    lines: Lines | None = None,
     **config: Any,
 ) -> AsyncIterator[Live]:
     engine = engine or FakeEngine()
-    parts = build_tiny(folder, engine, settings or {}, gate, **config)
+    parts = build_tiny(folder, engine, settings or {}, gate, lines, **config)
     listeners = [Listener(app, bind("127.0.0.1", 0)) for app in (parts.public, parts.admin)]
     public, admin = (listener.url for listener in listeners)
     servers = [_Server(listener, PATIENCE_S) for listener in listeners]
@@ -258,7 +262,8 @@ def gateway_process(repository: Path, state: Path, *flags: str, **environment: s
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
-            env={**os.environ, "TIDEGATE_DRAIN_DELAY_S": "0", **environment},
+            # No requests in its log: tests read there what else it says.
+            env={**os.environ, "TIDEGATE_DRAIN_DELAY_S": "0", "TIDEGATE_REQUEST_LOG": "0", **environment},
         )
     try:
         ready, _, _ = select.select([popen.stdout], [], [], STARTS_S)

@@ -18,6 +18,8 @@ from serving.errors import DeadlinePassed, EngineFailed, InvalidInput
 from serving.repository.config import BatchRules
 from serving.repository.layout import GraphKey
 from serving.tensors import Tensors, concatenate, row_count, rows
+from serving.trace import Trace
+from serving.traced import as_batch
 
 MOST_TURNS: Final = 64
 ORDER: Final = attrgetter("priority", "begun_s")  # of those who wait; then by arrival
@@ -45,6 +47,7 @@ class _Entry:
     begun_s: float
     enqueued_s: float
     deadline_s: float
+    trace: Trace | None
     future: asyncio.Future[Run]
 
 
@@ -109,6 +112,7 @@ class Lane:
             begun_s=call.begun_s,
             enqueued_s=now_s,
             deadline_s=call.deadline_s,
+            trace=call.trace if call.trace is not None and call.trace.recorded else None,
             future=self._loop.create_future(),
         )
         if rules.priority_levels or call.begun_s < math.inf:
@@ -219,7 +223,10 @@ class Lane:
         started_s = time.monotonic()
         call = Call(deadline_s=max(entry.deadline_s for entry in entries))  # it is worth running until the last one's
         inputs = entries[0].inputs if len(entries) == 1 else concatenate([entry.inputs for entry in entries])
-        run = await self._engine.run(self._key, inputs, call)
+        work = self._engine.run(self._key, inputs, call)
+        if traces := [entry.trace for entry in entries if entry.trace is not None and not entry.future.done()]:
+            work = as_batch(work, traces, self._key, len(entries))
+        run = await work
         self.counts.ran(run)
         start = 0
         for entry in entries:
@@ -228,7 +235,7 @@ class Lane:
             start = stop
             if not entry.future.done():
                 queue_s = started_s - entry.enqueued_s + run.queue_s
-                entry.future.set_result(Run(outputs, queue_s, run.run_s, run.batch_rows))
+                entry.future.set_result(Run(outputs, queue_s, run.run_s, run.batch_rows, run.batch))
                 self.counts.answered(entry.rows, queue_s, run.run_s)
 
     def _fail(self, entries: list[_Entry], error: Exception) -> None:

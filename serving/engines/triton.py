@@ -152,10 +152,10 @@ class TritonEngine(Engine):
 
     async def _sent(self, key: GraphKey, request: Any, call: Call) -> Any:
         try:
-            return await self._link.infer(key, request, call.deadline_s)
+            return await self._link.infer(key, request, call.deadline_s, trace=call.trace)
         except NotSent:
             with suppress(NotSent):
-                return await self._link.infer(key, request, call.deadline_s, again=True)
+                return await self._link.infer(key, request, call.deadline_s, again=True, trace=call.trace)
             raise away() from None
 
     async def _answers(self, held: _Held) -> bool:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from fastapi import APIRouter, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.errors import MethodNotAllowed, ParameterInvalid, RouteNotFound, TidegateError
+from serving.errors import TidegateError
 from serving.gateway.access import Access, Needs
+from serving.gateway.accounts import Accounts, trace_headers
 from serving.gateway.direct import DirectRoute, DirectTable
-from serving.gateway.errors import HeadersTooMany, met_a_bug, problem, shaped
-from serving.gateway.http import CALLER, credentials_of, read_request, send_answer
+from serving.gateway.errors import HeadersTooMany, problem, shaped
+from serving.gateway.fastapi_errors import CODE, EXCEPTION_HANDLERS
+from serving.gateway.http import CALLER, Inbound, Outbound, credentials_of, read_request, send_answer
 from serving.gateway.open_inference import OpenInference
 from serving.gateway.quota import Usage
 from serving.gateway.routes.admin import admin_router, changes_router, drift_router
@@ -38,7 +37,9 @@ from serving.gateway.traffic import Traffic, check_head
 from serving.guard.guard import Guard
 from serving.jobs import Jobs
 from serving.observation.drift import Drift
+from serving.observation.ended import CALLER_LEFT, QUIET
 from serving.observation.feedback import Feedback
+from serving.observation.records import Records, no_records
 from serving.observation.truths import Truths
 from serving.pipeline import Pipeline
 from serving.search import Search
@@ -67,8 +68,11 @@ class Gateway:
     TypeError when a route declares no scope.
     """
 
-    def __init__(self, app: FastAPI, direct: Sequence[DirectRoute], access: Access) -> None:
+    def __init__(
+        self, app: FastAPI, direct: Sequence[DirectRoute], access: Access, records: Records | None = None
+    ) -> None:
         self._app: ASGIApp = app
+        self._accounts = Accounts(records or no_records())
         self._access = access
         self._needs = Needs(app.router.routes)
         self._direct = DirectTable(list(direct))
@@ -85,7 +89,9 @@ class Gateway:
                 need = route.need if route is not None else self._needs.of(scope)
                 scope[CALLER], usage = self._access.admit(*credentials_of(scope), need)
             except TidegateError as error:
-                await send_answer(send, shaped(error, scope["path"]), read_request(scope, receive).request_id)
+                request = read_request(scope, receive)
+                self._accounts.begin(request, traced=False)  # who was not let in decides nothing
+                await self._refuse(send, request, shaped(error, scope["path"]), error, route)
                 return
         try:
             if route is not None:
@@ -97,22 +103,36 @@ class Gateway:
                 usage.leave()
 
     async def _by_fastapi(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = read_request(scope, receive).request_id
+        request = read_request(scope, receive)
+        self._accounts.begin(request, traced=scope["path"] not in QUIET)
         try:
             check_head(scope)
         except HeadersTooMany as error:
-            await send_answer(send, problem(error, scope["path"]), request_id)
+            await self._refuse(send, request, problem(error, scope["path"]), error)
             return
+        status = 0
 
         async def named(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                status = message["status"]
+                own = ((b"x-request-id", request.request_id), *trace_headers(request))
+                message["headers"] = [*message["headers"], *own]
             await send(message)
 
         try:
             await self._app(scope, receive, named)
         except Exception:  # answered already, by _bug
-            log.exception("request %s failed", request_id.decode())
+            log.exception("request %s failed", request.request_id.decode())
+        finally:
+            path = getattr(scope.get("route"), "path", "")
+            self._accounts.end(request, path, status, code=scope.get(CODE, "" if status else CALLER_LEFT))
+
+    async def _refuse(
+        self, send: Send, request: Inbound, answer: Outbound, error: TidegateError, route: DirectRoute | None = None
+    ) -> None:
+        await send_answer(send, answer, request.request_id, trace_headers(request))
+        self._accounts.end_failed(request, "" if route is None else route.path, answer.status, error)
 
 
 def public_app(
@@ -147,7 +167,7 @@ def public_app(
         docs_router(TITLE),
         playground_router(),
     ]
-    return Gateway(_app(routers, direct), direct, access)
+    return Gateway(_app(routers, direct), direct, access, traffic.records)
 
 
 def admin_app(
@@ -162,6 +182,7 @@ def admin_app(
     feedback: Feedback,
     meters: Meters,
     access: Access,
+    records: Records,
 ) -> Gateway:
     """What operators reach."""
     routers = [
@@ -175,7 +196,7 @@ def admin_app(
         repository_router(states, changes),
         probes_router(protocol.ready),
     ]
-    return Gateway(_app(routers, []), [], access)
+    return Gateway(_app(routers, []), [], access, records)
 
 
 def _app(routers: Sequence[APIRouter], direct: Sequence[DirectRoute]) -> FastAPI:
@@ -187,49 +208,9 @@ def _app(routers: Sequence[APIRouter], direct: Sequence[DirectRoute]) -> FastAPI
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        exception_handlers={
-            TidegateError: _known,
-            RequestValidationError: _misfit,
-            HTTPException: _refused,
-            Exception: _bug,
-        },
+        exception_handlers=EXCEPTION_HANDLERS,
     )
     app.router.routes.extend(direct)
     for router in (*routers, document_router(app.openapi)):
         app.router.routes.extend(router.routes)  # flat, so that each can be asked what it declares
     return app
-
-
-async def _known(request: Request, error: Any) -> Response:
-    return _respond(request, error)
-
-
-async def _misfit(request: Request, error: Any) -> Response:
-    """FastAPI's own checks of a path or query."""
-    first = error.errors()[0]
-    detail = f"{first['loc'][-1]}: {first['msg']}."
-    return _respond(request, ParameterInvalid(detail, remedy="GET /docs says what it may be."))
-
-
-async def _refused(request: Request, error: Any) -> Response:
-    """What the routing found no place for."""
-    if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
-        response = _respond(
-            request, MethodNotAllowed("The path exists, the method does not.", remedy=f"Use {allowed}.")
-        )
-        response.headers["allow"] = allowed
-        return response
-    return _respond(request, RouteNotFound("There is nothing at this path.", remedy="GET /docs lists what there is."))
-
-
-async def _bug(request: Request, error: Any) -> Response:
-    del error  # Gateway logs it, with its traceback, under the request's id
-    return _respond(request, met_a_bug())
-
-
-def _respond(request: Request, error: TidegateError) -> Response:
-    answer = shaped(error, request.scope["path"])
-    response = Response(answer.body, answer.status, media_type=answer.media_type.decode())
-    response.raw_headers.extend(answer.headers)
-    return response

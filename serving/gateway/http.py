@@ -11,7 +11,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -19,12 +19,15 @@ from typing import Any, Final, TypeAlias
 from starlette.types import Receive, Scope, Send
 
 from serving.errors import ParameterInvalid
+from serving.telemetry import Stages
+from serving.trace import Trace
 
 log = logging.getLogger(__name__)
 
 Header: TypeAlias = tuple[bytes, bytes]
 JSON: Final = b"application/json"
 CALLER: Final = "tidegate.caller"  # of a scope: put there by app.py
+TIMINGS: Final = re.compile(rb"queue;dur=([0-9.]+), pre;dur=([0-9.]+), run;dur=([0-9.]+), post;dur=([0-9.]+)")
 # What may come back in a header: nothing that could end a line or a quoted string.
 _PROCESS: Final = secrets.token_hex(6).encode()
 _COUNT: Final = itertools.count(1)
@@ -33,12 +36,17 @@ REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 @dataclass(slots=True)
 class Inbound:
-    """A request. Header names are lower case; of headers that are given twice the last one counts."""
+    """A request. Header names are lower case; of headers that are given twice the last one counts.
+
+    begun_s: on time.monotonic()'s clock; trace: if it has one. accounts.py sets both.
+    """
 
     scope: Scope
     receive: Receive
     headers: Mapping[bytes, bytes]
     request_id: bytes
+    begun_s: float = 0.0
+    trace: Trace | None = None
 
     @property
     def path(self) -> str:
@@ -103,21 +111,22 @@ def fresh_id() -> bytes:
     return b"%s-%x" % (_PROCESS, next(_COUNT))
 
 
-async def send_answer(send: Send, answer: Outbound, request_id: bytes) -> None:
-    """Sends head and body at once."""
+async def send_answer(send: Send, answer: Outbound, request_id: bytes, more: Sequence[Header] = ()) -> None:
+    """Sends head and body at once. more: headers of any answer to this request."""
     head = [
         (b"content-type", answer.media_type),
         (b"content-length", b"%d" % len(answer.body)),
         (b"x-request-id", request_id),
         *answer.headers,
+        *more,
     ]
     await send({"type": "http.response.start", "status": int(answer.status), "headers": head})
     await send({"type": "http.response.body", "body": answer.body})
 
 
-async def send_stream(send: Send, answer: Stream, request_id: bytes) -> None:
-    """Sends the head at once, then part by part."""
-    head = [(b"content-type", answer.media_type), (b"x-request-id", request_id), *answer.headers]
+async def send_stream(send: Send, answer: Stream, request_id: bytes, more: Sequence[Header] = ()) -> None:
+    """Sends the head at once, then part by part. more: as of send_answer."""
+    head = [(b"content-type", answer.media_type), (b"x-request-id", request_id), *answer.headers, *more]
     async with aclosing(answer.parts) as parts:
         await send({"type": "http.response.start", "status": int(answer.status), "headers": head})
         async for part in parts:
@@ -147,3 +156,9 @@ def server_timing(stages: Any) -> bytes:
         stages.run_s * 1e3,
         stages.post_s * 1e3,
     )
+
+
+def stages_of(timing: bytes) -> Stages | None:
+    """What `server_timing` wrote; None where it wrote nothing."""
+    match = TIMINGS.fullmatch(timing)
+    return None if match is None else Stages(*(round(float(part) / 1e3, 6) for part in match.groups()))

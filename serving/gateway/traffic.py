@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 
 from prometheus_client import Counter
 from starlette.types import Receive, Scope, Send
 
 from serving.errors import Busy, ShuttingDown, TidegateError
+from serving.gateway.accounts import Accounts, trace_headers
 from serving.gateway.departure import CallerLeft, Presence
 from serving.gateway.errors import HeadersTooMany, met_a_bug, problem
 from serving.gateway.http import Handler, Inbound, Outbound, Stream, read_request, send_answer, send_stream
+from serving.observation.ended import CALLER_LEFT
+from serving.observation.records import Records, no_records
 from serving.telemetry import Meters
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,8 @@ def check_head(scope: Scope) -> None:
 class Traffic:
     """Counts requests in flight and refuses, before a byte of the body is read, what is more than the limit."""
 
-    def __init__(self, meters: Meters, max_in_flight: int) -> None:
+    def __init__(self, meters: Meters, max_in_flight: int, records: Records | None = None) -> None:
+        self.records = records or no_records()
         self.draining = False
         self.closing = False  # the time to drain has come: streams end, for they would not by themselves
         self.presence = Presence()
@@ -81,9 +84,12 @@ class Endpoint:
         self._traffic = traffic
         self._shape = shape
         self._counters: dict[int, Counter] = {}  # looked up once: it is dear, and answers are many
+        self._accounts = Accounts(traffic.records)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = read_request(scope, receive)
+        self._accounts.begin(request)
+        failure: TidegateError | None = None
         try:
             check_head(scope)
             self._traffic.enter()
@@ -92,35 +98,47 @@ class Endpoint:
             finally:
                 self._traffic.leave()
         except TidegateError as error:
+            failure = error
             answer = self._shape(error, request.path)
         except CallerLeft:
+            self._accounts.end(request, self._route, 0, code=CALLER_LEFT)
             return
         except asyncio.CancelledError:  # the server waits no longer: the time to drain is over
             late = ShuttingDown(
                 "The gateway ended before the answer was ready.", remedy="Try again, elsewhere or later."
             )
-            await self._answer(send, self._shape(late, request.path), request.request_id)
+            await self._answer(send, self._shape(late, request.path), request, late)
             raise
         except Exception:
             log.exception("request %s failed", request.request_id.decode())
-            answer = self._shape(met_a_bug(), request.path)
+            failure = met_a_bug()
+            answer = self._shape(failure, request.path)
         if isinstance(answer, Stream):
             await self._stream(send, answer, request)
             return
-        await self._answer(send, answer, request.request_id)
+        await self._answer(send, answer, request, failure)
         if answer.afterwards is not None:
             answer.afterwards()
 
     async def _stream(self, send: Send, answer: Stream, request: Inbound) -> None:
         """In flight no more: a drain waits for answers, and a stream is told to end."""
         self._count(answer.status)
-        with suppress(CallerLeft):
-            sending = send_stream(send, answer, request.request_id)
+        code = ""
+        try:
+            sending = send_stream(send, answer, request.request_id, trace_headers(request))
             await self._traffic.presence.hold(request.receive, sending)
+        except CallerLeft:
+            code = CALLER_LEFT
+        finally:
+            self._accounts.end(request, self._route, answer.status, code=code, headers=answer.headers)
 
-    async def _answer(self, send: Send, answer: Outbound, request_id: bytes) -> None:
+    async def _answer(self, send: Send, answer: Outbound, request: Inbound, failure: TidegateError | None) -> None:
         self._count(answer.status)
-        await send_answer(send, answer, request_id)
+        await send_answer(send, answer, request.request_id, trace_headers(request))
+        if failure is None:
+            self._accounts.end(request, self._route, answer.status, headers=answer.headers)
+        else:
+            self._accounts.end_failed(request, self._route, answer.status, failure)
 
     def _count(self, status: int) -> None:
         counter = self._counters.get(status)

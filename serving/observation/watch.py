@@ -7,13 +7,18 @@ import time
 from dataclasses import dataclass
 
 from serving.capturing.folder import CaptureFolder
+from serving.log_lines import Lines
 from serving.observation.answers import Answers
 from serving.observation.capture import Capture, CaptureMeters
+from serving.observation.collector import open_outbox
 from serving.observation.drift import Drift
 from serving.observation.feedback import Feedback
 from serving.observation.feedback_meters import FeedbackMeters
+from serving.observation.records import Records
 from serving.observation.redaction import open_hook
+from serving.observation.request_log import RequestLog
 from serving.observation.seen import Witness
+from serving.observation.tracing import Tracing
 from serving.observation.truths import KEY, Truths
 from serving.redis.stream import RedisStream
 from serving.settings import Settings, option
@@ -30,10 +35,12 @@ class Watch:
     drift: Drift
     feedback: Feedback
     truths: Truths
+    records: Records
     capture: Capture | None = None
 
     async def start(self) -> None:
         """Begins what they do by themselves."""
+        self.records.start()
         await self.truths.start()
         if self.capture is not None:
             self.capture.start()
@@ -44,10 +51,13 @@ class Watch:
         await self.truths.close()
         if self.capture is not None:
             await asyncio.to_thread(self.capture.close)
+        await self.records.close()
 
 
-def open_watch(settings: Settings, meters: Meters, threads: Threads, router: Router) -> Watch:
-    """As the settings want it."""
+def open_watch(
+    settings: Settings, meters: Meters, threads: Threads, router: Router, lines: Lines | None = None
+) -> Watch:
+    """As the settings want it. lines: where requests are logged."""
     answers = Answers(settings.feedback_answers, settings.feedback_bytes, settings.feedback_age_s)
     feedback = Feedback(answers, FeedbackMeters(meters.registry, lambda: answers.count(time.monotonic())), threads)
     drift = Drift(router, threads, meters.registry)
@@ -56,7 +66,8 @@ def open_watch(settings: Settings, meters: Meters, threads: Threads, router: Rou
     if capture is not None:
         witnesses.append(capture)
     stream = RedisStream(settings.redis, KEY) if settings.redis else None
-    return Watch(tuple(witnesses), drift, feedback, Truths(feedback, stream), capture)
+    truths = Truths(feedback, stream)
+    return Watch(tuple(witnesses), drift, feedback, truths, _open_records(settings, meters, lines), capture)
 
 
 def _open_capture(settings: Settings, meters: Meters) -> Capture:
@@ -64,3 +75,11 @@ def _open_capture(settings: Settings, meters: Meters) -> Capture:
     folder = CaptureFolder(settings.state, settings.capture_bytes)
     redact = open_hook(settings.capture_redact, option("capture_redact")) if settings.capture_redact else None
     return Capture(folder, settings.capture, redact, CaptureMeters(meters.registry, folder))
+
+
+def _open_records(settings: Settings, meters: Meters, lines: Lines | None) -> Records:
+    log = RequestLog(lines, settings.request_log, settings.request_log_per_s)
+    log.register(meters.registry)
+    outbox = open_outbox(settings, meters.registry)
+    send = None if outbox is None else outbox.put
+    return Records(Tracing(send, settings.trace_ratio, settings.trace_per_s), log, outbox)

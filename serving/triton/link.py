@@ -17,6 +17,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 from serving.errors import DeadlinePassed, EngineAway, EngineFailed, QueueFull, TensorInvalid
 from serving.repository.layout import GraphKey
+from serving.trace import Trace, headers_of
 
 log = logging.getLogger(__name__)
 
@@ -94,18 +95,22 @@ class TritonLink:
             log.warning("Triton refused %s: %s", method, error.details())
             raise EngineFailed("Triton refuses; the gateway's log has its reason.") from None
 
-    async def infer(self, key: GraphKey, request: Any, deadline_s: float, *, again: bool = False) -> Any:
+    async def infer(
+        self, key: GraphKey, request: Any, deadline_s: float, *, again: bool = False, trace: Trace | None = None
+    ) -> Any:
         """The answer to a ModelInferRequest. Whoever cancels cancels the run, also in Triton's queue.
 
-        again: once more after NotSent; then it is waited for that Triton can be reached. NotSent, NotLoaded and
-        ProcessDied are for whoever can do something about them.
+        again: once more after NotSent; then it is waited for that Triton can be reached. trace: what Triton is told of
+        it, so that its spans stand below ours. NotSent, NotLoaded and ProcessDied are for whoever can do something
+        about them.
         """
         if not self.up:
             raise away()
         left_s = min(deadline_s - time.monotonic(), RUN_LIMIT_S)
         if left_s <= 0:
             raise DeadlinePassed("The deadline passed before the run was started.")
-        call = self._open().ModelInfer(request, timeout=left_s, wait_for_ready=again)
+        told = None if trace is None else headers_of(trace.place)
+        call = self._open().ModelInfer(request, timeout=left_s, wait_for_ready=again, metadata=told)
         self._calls.add(call)
         try:
             return await call

@@ -27,6 +27,13 @@ def test_an_errand_is_as_it_was(target):
     assert read_errand(kept) == errand
 
 
+def test_its_trace_goes_along_and_gateways_of_before_are_told_nothing_new_without_one():
+    errand = Errand("generate-images", Target(), [request()])
+    assert "traceparent" not in json.loads(write_errand(errand))
+    traced = Errand("generate-images", Target(), [request()], traceparent="00-01-02-01")
+    assert read_errand(write_errand(traced)) == traced
+
+
 def test_a_payload_may_be_any_bytes():
     classify = plugins.find(FOLDER, "classify", "PLUGIN")
     sent = Request(bytes(range(256)), classify.parameters(), kind="image")

@@ -173,7 +173,8 @@ class _Reading:
 
     def handler(self, answer: Callable[[Inbound, bytes, Call], Awaitable[Outbound]], presence: Presence) -> Handler:
         async def handle(request: Inbound) -> Outbound:
-            call = Call(deadline_of(request.headers, self._longest_s), request_id=request.request_id)
+            deadline_s = deadline_of(request.headers, self._longest_s)
+            call = Call(deadline_s, request_id=request.request_id, trace=request.trace)
             body = await by_deadline(call.deadline_s, read_body(request, self._body_limit))
             return await presence.hold(request.receive, answer(request, body, call))
 

@@ -70,7 +70,7 @@ def _handler(pipeline: Pipeline, presence: Presence, threads: Threads, body_limi
         return Outbound(content, headers=headers, afterwards=answers.afterwards)
 
     async def handle(request: Inbound) -> Outbound:
-        call = Call(deadline_of(request.headers, longest_s), request_id=request.request_id)
+        call = Call(deadline_of(request.headers, longest_s), request_id=request.request_id, trace=request.trace)
         body = await by_deadline(call.deadline_s, read_body(request, body_limit))
         return await presence.hold(request.receive, by_deadline(call.deadline_s, answer(request, body, call)))
 

@@ -90,7 +90,8 @@ def _ordering(jobs: Jobs) -> Later:
     """Takes the order for whoever does not wait."""
 
     async def later(request: Inbound, body: bytes, asked: AskedImages) -> Outbound:
-        errand = Errand(VERB, asked.target, asked.requests, PREVIEW_EVERY)
+        parent = "" if request.trace is None else request.trace.place.traceparent
+        errand = Errand(VERB, asked.target, asked.requests, PREVIEW_EVERY, parent)
         key, digest = key_of(request.headers), digest_of(request, body)
         return accepted(await jobs.accept(errand, request.caller, key, digest))
 
@@ -108,7 +109,7 @@ class _Ways:
 
 def _handler(parameters: type[Parameters], ways: _Ways, body_limit: int, longest_s: float) -> Handler:
     async def handle(request: Inbound) -> Outbound:
-        call = Call(deadline_of(request.headers, longest_s), request_id=request.request_id)
+        call = Call(deadline_of(request.headers, longest_s), request_id=request.request_id, trace=request.trace)
         body = await by_deadline(call.deadline_s, read_body(request, body_limit))
         asked = read_images(request, body, parameters)
         if prefers_job(request.headers):

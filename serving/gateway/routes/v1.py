@@ -123,7 +123,7 @@ def _task_handler(
 ) -> Handler:
     async def handle(request: Inbound) -> Outbound:
         due_s = deadline_of(request.headers, longest_s)
-        call = Call(due_s, request_id=request.request_id, caller=request.caller)
+        call = Call(due_s, request_id=request.request_id, caller=request.caller, trace=request.trace)
         body = await by_deadline(call.deadline_s, read_body(request, body_limit))
         media_type = choose(request.headers.get(b"accept"), task.media_types)
         kind, payload, fields = read_payload(request, body, task.payloads)

@@ -123,7 +123,7 @@ class _Inference:
             read_version(path["version"]) if "version" in path else None,
             asked.inputs,
             asked.wanted.names,
-            Call(deadline_s, priority_of(asked.parameters), request_id=request.request_id),
+            Call(deadline_s, priority_of(asked.parameters), request_id=request.request_id, trace=request.trace),
             sticky=sticky_of(request),
         )
         inference = await self._presence.hold(request.receive, run)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from copy import copy
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -18,17 +19,23 @@ from serving.gateway.http import REQUEST_ID, fresh_id
 from serving.gateway.quota import Usage
 from serving.gateway.rpc.statuses import Metadata, status_of, text_of, trailers_of
 from serving.gateway.traffic import Traffic
+from serving.observation.ended import CALLER_LEFT, GRPC, QUIET, Ended, outcome_of
+from serving.pipeline import Inference
+from serving.trace import Trace
 
 log = logging.getLogger(__name__)
 
 OK: Final = grpc.StatusCode.OK.name
+LEFT: Final = grpc.StatusCode.CANCELLED.name
 NOBODY: Final = Admission()
 
 
 class Inbound:
-    """A call as its method sees it. `caller`: the name of its key, empty where none is needed."""
+    """A call as its method sees it. `caller`: the name of its key, empty where none is needed. `answered`: what its
+    method found, for the records.
+    """
 
-    __slots__ = ("_authorization", "_given", "caller", "context", "request_id")
+    __slots__ = ("_authorization", "_given", "answered", "begun_s", "caller", "context", "request_id", "trace")
 
     def __init__(self, context: Any) -> None:
         self.context = context
@@ -38,6 +45,24 @@ class Inbound:
         given = _ascii(self._given.get("x-request-id", ""))
         self.request_id = (given if REQUEST_ID.fullmatch(given) else fresh_id()).decode()
         self.caller = ""
+        self.begun_s = time.monotonic()
+        self.trace: Trace | None = None
+        self.answered: Inference | None = None
+
+    def again(self) -> Inbound:
+        """The same for the next request of a stream."""
+        other = copy(self)
+        other.begun_s, other.trace, other.answered = time.monotonic(), None, None
+        return other
+
+    @property
+    def traced_by(self) -> tuple[list[bytes], list[bytes]]:
+        """The values of `traceparent` and `tracestate`, as often as they were sent."""
+        if "traceparent" not in self._given:
+            return [], []
+        metadata = self.context.invocation_metadata()
+        parents = [_ascii(value) for name, value in metadata if name == "traceparent"]
+        return parents, [_ascii(value) for name, value in metadata if name == "tracestate"]
 
     @property
     def sticky(self) -> bytes:
@@ -67,6 +92,7 @@ class Calls:
         self._running: set[asyncio.Task[Any] | None] = set()
         self._ended = False
         self._counters: dict[tuple[str, str], Counter] = {}
+        self._records = traffic.records
 
     def unary(self, name: str, need: str, method: Method) -> grpc.RpcMethodHandler:
         """A handler for one message that is answered with one.
@@ -82,6 +108,7 @@ class Calls:
             running.add(task)
             try:
                 usage = self.admit(call, need)
+                call.trace = self.begin(name, call)  # not before: who was not let in decides nothing
                 try:
                     answer = await method(call)
                 finally:
@@ -89,6 +116,7 @@ class Calls:
                         usage.leave()
             except asyncio.CancelledError:  # the caller left, or the server waits no longer
                 if not self._ended:
+                    self.tell_left(name, call)
                     raise
                 error: TidegateError = ended()
             except TidegateError as known:
@@ -97,6 +125,7 @@ class Calls:
                 error = self.bug(call)
             else:
                 self.count(name, OK)
+                self.tell(name, call, OK)
                 return answer
             finally:
                 running.discard(task)
@@ -120,9 +149,9 @@ class Calls:
             except asyncio.CancelledError:
                 if not self._ended:
                     raise
-                await self.refuse(name, call, ended())
+                await self.refuse(name, call, ended(), told=False)
             except TidegateError as error:
-                await self.refuse(name, call, error)
+                await self.refuse(name, call, error, told=not isinstance(error, ShuttingDown))
             finally:
                 running.discard(task)
 
@@ -147,11 +176,43 @@ class Calls:
             counter = self._counters[name, status] = self.traffic.counter(f"grpc {name}", status)
         counter.inc()
 
-    async def refuse(self, name: str, call: Inbound, error: TidegateError) -> None:
-        """Ends the call with the error's status. Does not return: grpc.aio's AbortError goes through."""
+    async def refuse(self, name: str, call: Inbound, error: TidegateError, *, told: bool = True) -> None:
+        """Ends the call with the error's status. Does not return: grpc.aio's AbortError goes through.
+
+        told: to the records; not of a stream that this gateway ends, whose requests have been told of.
+        """
         status = status_of(error)
         self.count(name, status.name)
-        await call.context.abort(status, text_of(error), trailers_of(error, call.request_id))
+        if told:
+            self.tell(name, call, status.name, error.code, error.of)
+        await call.context.abort(status, text_of(error), (*trailers_of(error, call.request_id), *trace_trailers(call)))
+
+    def begin(self, name: str, call: Inbound) -> Trace | None:
+        """The trace of one request, if it has one."""
+        return None if name in QUIET else self._records.tracing.read(*call.traced_by)
+
+    def tell(self, name: str, call: Inbound, status: str, code: str = "", of: tuple[str, int] | None = None) -> None:
+        """Tells the records of one request. of: the model and version that met its failure."""
+        now_s = time.monotonic()
+        logged = self._records.log.wants(name, now_s, outcome_of(status))
+        if not logged and call.trace is None:
+            return
+        found = call.answered
+        if found is not None:
+            of = (found.graph.partition(".")[0], found.version)
+        model, version = of or ("", 0)
+        stages = None if found is None else found.stages
+        request_id = call.request_id
+        kept = Ended(GRPC, name, name, status, request_id, call.begun_s, now_s, code, model, version, stages)
+        self._records.keep(kept, call.trace, logged=logged)
+
+    def tell_left(self, name: str, call: Inbound) -> None:
+        """As `tell`, of a request that was cancelled, by its caller or by the end of this gateway."""
+        if self._ended:
+            error = ended()
+            self.tell(name, call, status_of(error).name, error.code)
+        else:
+            self.tell(name, call, LEFT, CALLER_LEFT)
 
     def bug(self, call: Inbound) -> TidegateError:
         """What the caller is told of the exception that is being handled, which nobody foresaw; the log has it all."""
@@ -195,4 +256,11 @@ def trailers(call: Inbound, model: str, version: int, timing: bytes) -> Metadata
         ("tidegate-version", str(version)),
         ("x-request-id", call.request_id),
         ("server-timing", timing.decode()),
+        *trace_trailers(call),
     )
+
+
+def trace_trailers(call: Inbound) -> Metadata:
+    """By what a caller finds the request's trace, as HTTP's header of this name; nothing where there is none."""
+    trace = call.trace
+    return () if trace is None or not trace.recorded else (("traceresponse", trace.place.traceparent),)

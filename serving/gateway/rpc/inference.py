@@ -55,7 +55,7 @@ class Inferences:
         traffic.handed_over += 1
         try:
             message = parse(await receive(call), self._bounds.light)
-            inference = await self._infer(read_ask(message), call, deadline_s)
+            call.answered = inference = await self._infer(read_ask(message), call, deadline_s)
             data: bytes = answer(inference, message.id).SerializeToString()
         finally:
             traffic.handed_over -= 1
@@ -102,6 +102,7 @@ class Inferences:
         """The answer to one request of a stream, which may be an error."""
         request_id = ""
         calls = self._calls
+        call = call.again()
         try:
             deadline_s = call.deadline_s(self._bounds.request_s)
             message = parse(data, self._bounds.light)
@@ -110,8 +111,9 @@ class Inferences:
             calls.traffic.handed_over += 1
             try:
                 usage = calls.admit(call, "predict")
+                call.trace = calls.begin(STREAM, call)
                 try:
-                    inference = await self._infer(read_ask(message), call, deadline_s)
+                    call.answered = inference = await self._infer(read_ask(message), call, deadline_s)
                     sent = stream_answer(inference, request_id)
                 finally:
                     if usage is not None:
@@ -119,20 +121,26 @@ class Inferences:
             finally:
                 calls.traffic.handed_over -= 1
                 calls.traffic.leave()
+        except asyncio.CancelledError:
+            calls.tell_left(STREAM, call)
+            raise
         except TidegateError as known:
             error = known
         except Exception:  # noqa: BLE001  (logged by bug)
             error = calls.bug(call)
         else:
             calls.count(STREAM, OK)
+            calls.tell(STREAM, call, OK)
             return sent, inference
-        calls.count(STREAM, status_of(error).name)
+        status = status_of(error).name
+        calls.count(STREAM, status)
+        calls.tell(STREAM, call, status, error.code, error.of)
         return stream_error(text_of(error), request_id), None
 
     async def _infer(self, ask: Ask, call: Inbound, deadline_s: float) -> Inference:
         if ask.timeout_s is not None:
             deadline_s = min(deadline_s, time.monotonic() + ask.timeout_s)
-        wanted = Call(deadline_s, ask.priority, request_id=call.request_id.encode())
+        wanted = Call(deadline_s, ask.priority, request_id=call.request_id.encode(), trace=call.trace)
         return await self._protocol.infer(ask.name, ask.version, ask.inputs, ask.wanted, wanted, sticky=call.sticky)
 
 
