@@ -13,14 +13,6 @@ from tool_rig import ROOT
 
 DASHBOARDS = sorted((ROOT / "deploy/grafana/dashboards").glob("*.json"))
 RULES = sorted((ROOT / "deploy/prometheus/rules").glob("*.yml"))
-# Names that gateways will tell when what they are of is there.
-TO_COME = {
-    *(f"tidegate_drift_{what}" for what in ("psi", "js", "ks", "threshold", "alert", "window_requests")),
-    *("tidegate_feedback_total", "tidegate_feedback_scored_total", "tidegate_feedback_score_sum_total"),
-    "tidegate_feedback_score",
-    *("tidegate_guard_evidence", "tidegate_guard_decisions_total", "tidegate_guard_leading"),
-    *("tidegate_captured_total", "tidegate_capture_bytes"),
-}
 METRIC = re.compile(r"\b(?:tidegate|nv|process|scrape)_\w+|\btidegate:[\w:]+|\b(?:up|ALERTS)(?=\{)")
 SELECTOR = re.compile(rf"(?:{METRIC.pattern})(?:\{{[^}}]*\}})?")
 

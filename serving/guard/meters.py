@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from serving.guard.signal import Finding
+
+ACTIONS: Final = ("advance", "promote", "rollback", "advised_advance", "advised_rollback")
 
 
 class GuardMeters:
@@ -33,6 +37,9 @@ class GuardMeters:
 
     def show(self, model: str, version: int, findings: tuple[Finding, ...]) -> None:
         """How the trial stands."""
+        if model not in self._shown:  # a counter that first appears with its first event tells of no increase
+            for action in ACTIONS:
+                self.decisions.labels(model, action)
         shown = {(model, str(version), one.name): one.strength for one in findings if one.strength is not None}
         for labels in self._shown.get(model, set()) - shown.keys():
             self.evidence.remove(*labels)
