@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -26,11 +26,12 @@ from serving.threads import Threads
 
 LATEST: Final = 1000  # truths that the gauge is the mean of
 _new: Final = tuple.__new__  # a third of the time that the class itself takes; each request pays it
+MOST_GROUPS: Final = 32
 OWNER: Final = "feedback"  # of the worker threads' time
 UNKNOWN_MODEL: Final = "_other"
 
 
-class Totals(NamedTuple):
+class Sums(NamedTuple):
     """Of all truths of a version since the gateway started; none of these ever falls.
 
     truths: how many. quality: the sum of the qualities, each 0 to 1; squares: of their squares. error: of the errors,
@@ -78,8 +79,9 @@ class LiveMetric(BaseModel):
 @dataclass(slots=True)
 class _Live:
     metric: str
-    totals: Totals = field(default_factory=Totals)
+    sums: Sums = field(default_factory=Sums)
     has_error: bool = False
+    by_truth: dict[str, tuple[int, float]] = field(default_factory=dict)
     latest: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))
 
     @property
@@ -144,10 +146,19 @@ class Feedback:
         self._count(one.task, score)
         return _verdict(one.task, score)
 
-    def totals(self, model: str, version: int) -> Totals:
+    def sums(self, model: str, version: int) -> Sums:
         """What truths have said of a version so far."""
         live = self._live.get((model, version))
-        return live.totals if live else Totals()
+        return live.sums if live else Sums()
+
+    def totals(self, model: str, version: int) -> tuple[int, float]:
+        """Of `sums`, how many truths there were and the sum of the qualities."""
+        return self.sums(model, version)[:2]
+
+    def totals_by(self, model: str, version: int) -> Mapping[str, tuple[int, float]]:
+        """The same by what is true, of tasks whose truth is one of few: of the first MOST_GROUPS of them."""
+        live = self._live.get((model, version))
+        return dict(live.by_truth) if live else {}
 
     def metrics(self, model: str) -> list[LiveMetric]:
         """The live metric of each version of a model that has one."""
@@ -175,11 +186,14 @@ class Feedback:
         if live is None:
             live = self._live[key] = _Live(score.metric)
             self._meters.follow(*key, score.metric, lambda: live.mean_of_latest)
-        count, quality, squares, error = live.totals
+        count, quality, squares, error = live.sums
         more = score.error or 0.0
-        live.totals = Totals(count + 1, quality + score.quality, squares + score.quality**2, error + more)
+        live.sums = Sums(count + 1, quality + score.quality, squares + score.quality**2, error + more)
         live.has_error = live.has_error or score.error is not None
         live.latest.append(score.quality)
+        rows, together = live.by_truth.get(score.truth, (0, 0.0))
+        if score.truth and (rows or len(live.by_truth) < MOST_GROUPS):
+            live.by_truth[score.truth] = rows + 1, together + score.quality
         self._meters.scored(*key, score)
 
 
@@ -199,7 +213,7 @@ def _verdict(task: Task[Any], score: Score) -> Verdict:
 
 
 def _shown(version: int, live: _Live) -> LiveMetric:
-    count, quality, _, error = live.totals
+    count, quality, _, error = live.sums
     return LiveMetric(
         version=version,
         metric=live.metric,
