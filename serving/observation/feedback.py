@@ -26,7 +26,7 @@ from serving.threads import Threads
 
 LATEST: Final = 1000  # truths that the gauge is the mean of
 _new: Final = tuple.__new__  # a third of the time that the class itself takes; each request pays it
-MOST_GROUPS: Final = 32
+MOST_GROUPS: Final = 32  # things that may be true, each counted by itself
 OWNER: Final = "feedback"  # of the worker threads' time
 UNKNOWN_MODEL: Final = "_other"
 
@@ -126,11 +126,7 @@ class Feedback:
         """
         one = self.answers.find(told.request_id, self._clock())
         if one is None or one.caller != told.caller:
-            self._meters.count(UNKNOWN_MODEL, "unknown")
-            raise AnswerNotFound(
-                "This gateway remembers no such answer to this caller.",
-                remedy="Send the X-Request-Id of an answer that takes truths, soon, and with the same key.",
-            )
+            raise self._unknown()
         try:
             digest = _digest(told.truth)
             if isinstance(one, Judged):
@@ -142,6 +138,8 @@ class Feedback:
         now = self.answers.find(told.request_id, self._clock())
         if isinstance(now, Judged):  # while it was scored here, on another thread
             return self._again(now, digest)
+        if now is not one:  # it was forgotten meanwhile, and so would be that it was scored
+            raise self._unknown()
         self.answers.judge(told.request_id, one, digest, score, self._clock())
         self._count(one.task, score)
         return _verdict(one.task, score)
@@ -170,6 +168,13 @@ class Feedback:
             return task.score(gist, truth)
         score, *_ = await self._threads.prepare(OWNER, lambda: task.score(gist, truth))
         return score
+
+    def _unknown(self) -> AnswerNotFound:
+        self._meters.count(UNKNOWN_MODEL, "unknown")
+        return AnswerNotFound(
+            "This gateway remembers no such answer to this caller.",
+            remedy="Send the X-Request-Id of an answer that takes truths, soon, and with the same key.",
+        )
 
     def _again(self, one: Judged, digest: bytes) -> Verdict:
         same = one.truth == digest

@@ -177,6 +177,7 @@ HOSTILE = {
     "too deep to be read": (b'{"request_id": "ID", "truth": ' + b"[" * 10**6 + b"]" * 10**6 + b"}", 400),
     "deep": (b'{"request_id": "ID", "truth": ' + DEEP + b"}", 422),
     "huge": (b'{"request_id": "ID", "truth": [' + b"0," * 10**6 + b"0]}", 422),
+    "too large": (b'{"request_id": "ID", "truth": [' + b"0," * 2**21 + b"0]}", 413),
     "a huge number": (b'{"request_id": "ID", "truth": ' + b"9" * 300 + b"}", 422),
     "no truth": (b'{"request_id": "ID"}', 422),
     "no id": (b'{"truth": "red"}', 422),
