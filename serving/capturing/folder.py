@@ -32,7 +32,6 @@ class CaptureFolder:
         self._root = state / FOLDER
         self._most_bytes = most_bytes
         self._names = (f"{secrets.token_hex(3)}-{n:x}" for n in itertools.count())
-        self._files: deque[tuple[Path, int]] = deque()  # the oldest first
         self._unseen_bytes = 0  # written here since others' files were looked at
 
     def open(self) -> None:
@@ -56,7 +55,6 @@ class CaptureFolder:
             made.mkdir(mode=0o700, exist_ok=True)
         path = folder / f"{round(captured.at * 1000):013d}-{next(self._names)}{SUFFIX}"
         replace_file(path, content, durable=False, mode=0o600)
-        self._files.append((path, size))
         self.bytes += size
         self._unseen_bytes += size
         return True
@@ -64,17 +62,17 @@ class CaptureFolder:
     def _look(self, room: int = 0) -> None:
         """Counts what is there, and lets the oldest go where there is no room; some more, to be quiet for a while."""
         found = sorted(self._root.glob(f"*/[!.]*{SUFFIX}"), key=lambda path: path.name)
-        self._files = deque()
+        files: deque[tuple[Path, int]] = deque()
         self.bytes = self._unseen_bytes = 0
         for path in found:
             with suppress(FileNotFoundError):  # another gateway was quicker
                 size = _on_disk(path.stat().st_size)
-                self._files.append((path, size))
+                files.append((path, size))
                 self.bytes += size
         if self.bytes + room <= self._most_bytes:
             return
-        while self._files and self.bytes > self._most_bytes * (SHARE - 1) // SHARE:
-            path, size = self._files.popleft()
+        while files and self.bytes > self._most_bytes * (SHARE - 1) // SHARE:
+            path, size = files.popleft()
             path.unlink(missing_ok=True)
             self.bytes -= size
 

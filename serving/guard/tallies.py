@@ -22,9 +22,9 @@ PAST_S: Final = 600.0  # before a promotion, that what the version before it did
 class Truths(Protocol):
     """What callers said was right: how many of a version, and the sum of how good its answers were."""
 
-    def totals(self, model: str, version: int) -> tuple[int, float, float, float]: ...
+    def totals(self, model: str, version: int) -> tuple[int, float]: ...
 
-    def by_class(self, model: str, version: int) -> Mapping[str, tuple[int, float]]: ...
+    def totals_by(self, model: str, version: int) -> Mapping[str, tuple[int, float]]: ...
 
 
 class Inputs(Protocol):
@@ -72,7 +72,7 @@ class Tallies:
             return NOTHING
         seconds = resident.meter.seconds()
         tally = self._shadows.tally(model, version)
-        truths, quality, *_ = self._truths.totals(model, version)
+        truths, quality = self._truths.totals(model, version)
         return Counts(
             answered=sum(seconds),
             failed=resident.meter.faults,
@@ -83,7 +83,7 @@ class Tallies:
             copies_by=tally.differing.totals(),
             truths=truths,
             quality=quality,
-            truths_by=self._truths.by_class(model, version),
+            truths_by=self._truths.totals_by(model, version),
             features=self._features(model, version),
         )
 

@@ -18,13 +18,13 @@ LONGEST: Final = 60  # characters of a place, which may be a key of the caller's
 @dataclass(frozen=True, slots=True)
 class Score:
     """metric: what was measured. quality: 0 to 1, where more is better. error: of tasks that give numbers, how far off
-    the answer was, in their unit. group: of tasks whose truth is one of few classes, which.
+    the answer was, in their unit. truth: what is true, by name, of tasks where that is one of few.
     """
 
     metric: str
     quality: float
     error: float | None = None
-    group: str = ""
+    truth: str = ""
 
 
 class TrueThing(BaseModel):

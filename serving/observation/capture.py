@@ -101,7 +101,8 @@ class Capture:
     def saw(self, seen: Seen) -> None:
         """A witness (observation/seen.py)."""
         task = seen.resident.task
-        if task is None or self._chance() >= self._share:
+        # What nobody outside asked for, such as embedding a collection anew, would push their requests out.
+        if task is None or not seen.call.request_id or self._chance() >= self._share:
             return
         request = seen.request
         taken = _Taken(

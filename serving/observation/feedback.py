@@ -31,7 +31,7 @@ OWNER: Final = "feedback"  # of the worker threads' time
 UNKNOWN_MODEL: Final = "_other"
 
 
-class Totals(NamedTuple):
+class Sums(NamedTuple):
     """Of all truths of a version since the gateway started; none of these ever falls.
 
     truths: how many. quality: the sum of the qualities, each 0 to 1; squares: of their squares. error: of the errors,
@@ -79,9 +79,9 @@ class LiveMetric(BaseModel):
 @dataclass(slots=True)
 class _Live:
     metric: str
-    totals: Totals = field(default_factory=Totals)
+    sums: Sums = field(default_factory=Sums)
     has_error: bool = False
-    by_class: Group = field(default_factory=Group)
+    by_truth: Group = field(default_factory=Group)
     latest: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))
 
     @property
@@ -126,11 +126,7 @@ class Feedback:
         """
         one = self.answers.find(told.request_id, self._clock())
         if one is None or one.caller != told.caller:
-            self._meters.count(UNKNOWN_MODEL, "unknown")
-            raise AnswerNotFound(
-                "This gateway remembers no such answer to this caller.",
-                remedy="Send the X-Request-Id of an answer that takes truths, soon, and with the same key.",
-            )
+            raise self._unknown()
         try:
             digest = _digest(told.truth)
             if isinstance(one, Judged):
@@ -142,19 +138,25 @@ class Feedback:
         now = self.answers.find(told.request_id, self._clock())
         if isinstance(now, Judged):  # while it was scored here, on another thread
             return self._again(now, digest)
+        if now is not one:  # it was forgotten meanwhile, and so would be that it was scored
+            raise self._unknown()
         self.answers.judge(told.request_id, one, digest, score, self._clock())
         self._count(one.task, score)
         return _verdict(one.task, score)
 
-    def totals(self, model: str, version: int) -> Totals:
+    def sums(self, model: str, version: int) -> Sums:
         """What truths have said of a version so far."""
         live = self._live.get((model, version))
-        return live.totals if live else Totals()
+        return live.sums if live else Sums()
 
-    def by_class(self, model: str, version: int) -> Mapping[str, tuple[int, float]]:
-        """Of truths that are one of few classes: how many, and the sum of the qualities, by class."""
+    def totals(self, model: str, version: int) -> tuple[int, float]:
+        """Of `sums`, how many truths there were and the sum of the qualities."""
+        return self.sums(model, version)[:2]
+
+    def totals_by(self, model: str, version: int) -> Mapping[str, tuple[int, float]]:
+        """The same by what is true, of tasks whose truth is one of few: of as many as Group takes."""
         live = self._live.get((model, version))
-        return live.by_class.totals() if live else {}
+        return live.by_truth.totals() if live else {}
 
     def metrics(self, model: str) -> list[LiveMetric]:
         """The live metric of each version of a model that has one."""
@@ -166,6 +168,13 @@ class Feedback:
             return task.score(gist, truth)
         score, *_ = await self._threads.prepare(OWNER, lambda: task.score(gist, truth))
         return score
+
+    def _unknown(self) -> AnswerNotFound:
+        self._meters.count(UNKNOWN_MODEL, "unknown")
+        return AnswerNotFound(
+            "This gateway remembers no such answer to this caller.",
+            remedy="Send the X-Request-Id of an answer that takes truths, soon, and with the same key.",
+        )
 
     def _again(self, one: Judged, digest: bytes) -> Verdict:
         same = one.truth == digest
@@ -182,12 +191,12 @@ class Feedback:
         if live is None:
             live = self._live[key] = _Live(score.metric)
             self._meters.follow(*key, score.metric, lambda: live.mean_of_latest)
-        count, quality, squares, error = live.totals
+        count, quality, squares, error = live.sums
         more = score.error or 0.0
-        live.totals = Totals(count + 1, quality + score.quality, squares + score.quality**2, error + more)
+        live.sums = Sums(count + 1, quality + score.quality, squares + score.quality**2, error + more)
         live.has_error = live.has_error or score.error is not None
         live.latest.append(score.quality)
-        live.by_class.add(score.group, score.quality)
+        live.by_truth.add(score.truth, score.quality)
         self._meters.scored(*key, score)
 
 
@@ -207,7 +216,7 @@ def _verdict(task: Task[Any], score: Score) -> Verdict:
 
 
 def _shown(version: int, live: _Live) -> LiveMetric:
-    count, quality, _, error = live.totals
+    count, quality, _, error = live.sums
     return LiveMetric(
         version=version,
         metric=live.metric,

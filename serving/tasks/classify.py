@@ -101,7 +101,7 @@ class Classify(PictureTask[ClassifyParameters]):
         right = read_truth(TRUTH, truth, 'Send the right label, such as {"truth": "espresso"}, or its class_id.')
         place = class_of(self.labels, right)
         same = place == gist or (isinstance(right, str) and self.labels[int(gist)] == right)
-        return Score("accuracy", float(same), group=self.labels[place])
+        return Score("accuracy", float(same), truth=self.labels[place])
 
 
 def _best(scores: Array, count: int) -> Array:

@@ -29,6 +29,7 @@ BACKGROUND = "background"  # as the first label: nothing that would be told of
 PNG = "image/png"
 MOST_SIDE: Final = 65_535
 MOST_COUNTS: Final = 500_000  # of a mask that a truth has
+MOST_PIXELS: Final = 2**28  # of all its masks together: a second
 
 
 class SegmentParameters(Parameters):
@@ -161,6 +162,9 @@ class SegmentTask(PictureTask[SegmentParameters]):
         masks = read_truth(TRUTH, truth, SEND)
         found = self._remembered(gist if isinstance(gist, bytes) else b"[]")
         right = np.zeros_like(found)
+        if len(masks) * found.size > MOST_PIXELS:
+            detail = f"{len(masks)} masks of a picture of {found.size:,} pixels are too much to look at."
+            raise TruthInvalid(detail, remedy="Join those of one label.")
         for one in masks:
             class_id = class_of(self.labels, one.what)
             if found.size == 1 and not found.any():  # no mask was found that would say how large the picture is

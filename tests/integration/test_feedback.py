@@ -64,8 +64,11 @@ def test_a_live_metric_of_each_version(tmp_path):
                 "request_id": told.json()["request_id"], "status": "scored", "model": "colours", "version": 1,
                 "metric": "accuracy", "quality": 0.0,
             }  # fmt: skip
-            assert live.parts.watch.feedback.totals("colours", 1) == (3, 2.0, 2.0, 0.0)
-            assert live.parts.watch.feedback.totals("colours", 2) == (0, 0.0, 0.0, 0.0)
+            assert live.parts.watch.feedback.sums("colours", 1) == (3, 2.0, 2.0, 0.0)
+            assert live.parts.watch.feedback.totals("colours", 1) == (3, 2.0)
+            assert live.parts.watch.feedback.totals_by("colours", 1) == {"blue": (2, 2.0), "red": (1, 0.0)}
+            assert live.parts.watch.feedback.totals("colours", 2) == (0, 0.0)
+            assert live.parts.watch.feedback.totals_by("colours", 2) == {}
             labels = {"model": "colours", "version": "1", "metric": "accuracy"}
             assert sample(live, "tidegate_feedback_scored_total", **labels) == 3
             assert sample(live, "tidegate_feedback_score_sum_total", **labels) == 2
@@ -95,14 +98,14 @@ def test_a_truth_counts_once(tmp_path):
             assert first.json() == again.json()
             assert other.json()["code"] == "truth_given"
             assert other.json()["remedy"]
-            assert live.parts.watch.feedback.totals("colours", 1) == (1, 1.0, 1.0, 0.0)
+            assert live.parts.watch.feedback.totals("colours", 1) == (1, 1.0)
             both = [tell(live, await answered(live), truth) for truth in ("red", "red")]
             await asyncio.gather(*both)
             picture_of_boxes = await live.client.post("/v1/detect", content=_page(), headers=PNG)
             name = picture_of_boxes.headers["x-request-id"]
             met = await asyncio.gather(*(tell(live, name, []) for _ in range(8)))
             assert [one.status_code for one in met] == [202] * 8
-            assert live.parts.watch.feedback.totals("detect", 1).truths == 1, "however many come while one is scored"
+            assert live.parts.watch.feedback.totals("detect", 1)[0] == 1, "however many come while one is scored"
 
     asyncio.run(main())
 
@@ -159,7 +162,7 @@ def test_several_in_one_call(tmp_path):
             assert [one["request_id"] for one in results] == [one["request_id"] for one in truths]
             assert [one["status"] for one in results] == ["scored", "refused", "refused", *["scored"] * 67]
             assert [one["code"] for one in results[1:3]] == ["answer_not_found", "truth_invalid"]
-            assert live.parts.watch.feedback.totals("colours", 1).truths == 68
+            assert live.parts.watch.feedback.totals("colours", 1)[0] == 68
 
     asyncio.run(main())
 
@@ -174,6 +177,7 @@ HOSTILE = {
     "too deep to be read": (b'{"request_id": "ID", "truth": ' + b"[" * 10**6 + b"]" * 10**6 + b"}", 400),
     "deep": (b'{"request_id": "ID", "truth": ' + DEEP + b"}", 422),
     "huge": (b'{"request_id": "ID", "truth": [' + b"0," * 10**6 + b"0]}", 422),
+    "too large": (b'{"request_id": "ID", "truth": [' + b"0," * 2**21 + b"0]}", 413),
     "a huge number": (b'{"request_id": "ID", "truth": ' + b"9" * 300 + b"}", 422),
     "no truth": (b'{"request_id": "ID"}', 422),
     "no id": (b'{"truth": "red"}', 422),
@@ -200,7 +204,7 @@ def test_hostile_truths_are_refused_and_count_nothing(tmp_path):
                 assert answer.status_code == status, (what, answer.text)
                 assert len(answer.text) < 2000, what
                 assert answer.json()["remedy"], what
-            assert live.parts.watch.feedback.totals("colours", 1).truths == 0
+            assert live.parts.watch.feedback.totals("colours", 1)[0] == 0
             assert (await tell(live, name, "red")).status_code == 202
 
     asyncio.run(main())

@@ -23,6 +23,7 @@ from serving.observation.truths import Outcome, PassedOn, Truths
 from serving.threads import Threads
 
 PATH: Final = "/v1/feedback"
+MOST_BYTES: Final = 4 * 2**20  # of a body; masks are some kilobytes each
 INLINE: Final = 16 * 1024  # bytes of a body that are read here and now; of more, on a worker thread
 MOST: Final = 1000  # truths of one request
 STATUS: Final = 202
@@ -81,7 +82,7 @@ def feedback_route(
     truths: Truths, traffic: Traffic, threads: Threads, body_limit: int, longest_s: float
 ) -> DirectRoute:
     """Truths come as often as answers go, so the route is a direct one."""
-    handler = _handler(truths, threads, body_limit, longest_s)
+    handler = _handler(truths, threads, min(body_limit, MOST_BYTES), longest_s)
     accepted = {
         "description": "What came of it; of a list, `results` in its order, refusals among them.",
         "content": {"application/json": {"example": SCORED}},
