@@ -24,8 +24,9 @@ LEAST_ROWS: Final = 2 * BIN_ROWS  # that have a feature, or it has no bins
 KINDS: Final = 20
 KIND_ROWS: Final = 8  # that a kind wants for a bin of its own
 MOST_FEATURES: Final = 64  # of requests, and of replies
+MOST_NAME: Final = 100  # characters, of a feature and of a kind
 
-Name = Annotated[str, Field(min_length=1, max_length=100)]
+Name = Annotated[str, Field(min_length=1, max_length=MOST_NAME)]
 Values = Sequence[float | str]
 
 
@@ -68,7 +69,7 @@ class Kinds(_Counted):
         """The bin of a kind; None for a number."""
         if not isinstance(value, str):
             return None
-        return self.kinds.index(value) if value in self.kinds else len(self.kinds)
+        return self.kinds.index(value[:MOST_NAME]) if value[:MOST_NAME] in self.kinds else len(self.kinds)
 
 
 Bins = Numbers | Kinds
@@ -104,7 +105,7 @@ def make_reference(rows: int, inputs: Mapping[str, Values], outputs: Mapping[str
 
 def make_bins(values: Values) -> Bins | None:
     """Bins of values that are all numbers or all kinds; None for fewer than LEAST_ROWS."""
-    kinds = [value[:100] for value in values if isinstance(value, str)]
+    kinds = [value[:MOST_NAME] for value in values if isinstance(value, str)]
     if len(kinds) == len(values) >= LEAST_ROWS:
         return _kinds(kinds)
     numbers = np.array([value for value in values if not isinstance(value, str)], np.float64)

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from serving.monitoring.drift import Finding, judge
 from serving.monitoring.features import Features
-from serving.monitoring.reference import Reference, make_reference
+from serving.monitoring.reference import MOST_FEATURES, MOST_NAME, Reference, make_reference
 from serving.monitoring.windows import Layout, Window
 from serving.tensors import Array
 from serving.versions.resident import Resident
@@ -118,9 +118,11 @@ class _Columns:
         self.rows += 1
         for columns, features in ((self.inputs, inputs), (self.outputs, outputs)):
             for name, value in features.items():
+                if name not in columns and len(columns) >= MOST_FEATURES:
+                    continue
                 column = columns.setdefault(name, [] if isinstance(value, str) else array("d"))
                 if isinstance(column, list) is isinstance(value, str):
-                    column.append(value)  # type: ignore[arg-type]
+                    column.append(value[:MOST_NAME] if isinstance(value, str) else value)  # type: ignore[arg-type]
 
 
 def _without(features: Features, known: set[str]) -> Features:

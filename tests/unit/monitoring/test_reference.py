@@ -68,6 +68,7 @@ def test_common_kinds_have_bins_and_the_rest_one():
     assert [bins.place(kind) for kind in ("cat", "dog", "eel", "never seen")] == [0, 1, 2, 2]
     assert bins.place(1.0) is None
     assert make_bins([str(i) for i in range(100)]) is None, "nothing could be told apart"
+    assert make_bins(["x" * 300] * 50).place("x" * 300) == 0, "long names are cut, of both"
     many = make_bins([str(i % 50) for i in range(1000)])
     assert len(many.kinds) == KINDS
 
