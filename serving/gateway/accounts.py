@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from serving.errors import TidegateError
 from serving.gateway.http import Header, Inbound, stages_of
 from serving.observation.ended import Ended, method_of, outcome_of
 from serving.observation.records import Records
 
-HTTP = "http"
-TRACE_RESPONSE = b"traceresponse"  # Source: https://www.w3.org/TR/trace-context-2/, as its drafts have it
+HTTP: Final = "http"
+# Source: https://github.com/w3c/trace-context/blob/main/spec/21-http_response_header_format.md, a draft
+TRACE_RESPONSE: Final = b"traceresponse"
 
 
 class Accounts:
