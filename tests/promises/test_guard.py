@@ -27,6 +27,8 @@ from serving.engine import ANY_TIME, Call, Run
 from serving.engines.fake import FakeEngine
 from serving.errors import EngineFailed, TidegateError
 from serving.guard.case import Advance, Back
+from serving.monitoring.reference import Numbers, Reference
+from serving.observation.feedback import Told
 from serving.repository.layout import GraphKey
 from serving.settings import read_settings
 from serving.task import Request
@@ -56,19 +58,22 @@ class Ways:
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is wrong with version 2, and what is seen of it. dark: what reaches it comes from another camera."""
+    """What is wrong with version 2, and what shall tell. truths: each request gets one, and version 2 may answer as it
+    likes. dark: what reaches it comes from another camera.
+    """
 
     candidate: Ways
     signal: str | None
     truths: bool = False
     dark: bool = False
-    copies: bool = True
 
 
 SCENARIOS = {
     "wrong on one class, by copies": Scenario(Ways(wrong_about=3), "disagreement"),
+    "wrong on one class, by truths": Scenario(Ways(wrong_about=3), "live_metric", truths=True),
     "three times slower": Scenario(Ways(seconds=3 * SERVICE_S), "latency"),
     "errs on 2 % of requests": Scenario(Ways(fails=0.02), "errors"),
+    "a drifted camera": Scenario(Ways(), "drift", dark=True),
     "healthy": Scenario(Ways(), None),
 }
 
@@ -95,26 +100,34 @@ class Behaving(FakeEngine):
         return Run({"probabilities": probabilities}, 0.0, time.monotonic() - started_s, len(classes))
 
 
-def publish(root, model: str) -> None:
+BRIGHTNESS = Reference(rows=200, inputs={"brightness": Numbers(edges=(0.2, 0.4, 0.45), counts=(50, 50, 50, 50))})
+LABELS = [f"class {i}" for i in range(CLASSES)]
+
+
+def publish(root: Path, model: str) -> None:
     for number in (1, 2):
-        tiny.add_classifier(root, model, number, labels=[f"class {i}" for i in range(CLASSES)])
+        folder = tiny.add_classifier(root, model, number, labels=LABELS)
+        tiny.write_classifier_manifest(folder, reference=BRIGHTNESS)
 
 
-PICTURES = [picture(red, 90, 90) for red in range(100, 100 + CLASSES * 10)]
-DARK = [picture(red, 9, 9) for red in range(10, 10 + CLASSES)]
+PICTURES = [(red % CLASSES, picture(red, 90, 90)) for red in range(100, 100 + CLASSES * 10)]
+DARK = [(red % CLASSES, picture(red, 9, 9)) for red in range(10, 10 + CLASSES)]
 
 
 async def send(parts: Parts, model: str, scenario: Scenario, chance: random.Random) -> None:
     """One request, and what follows it."""
-    target, payload = Target(model), chance.choice(PICTURES)
+    target, (true, payload) = Target(model), chance.choice(PICTURES)
     if scenario.dark and chance.random() < 0.5:
-        target, payload = Target(model, label="canary"), chance.choice(DARK)
+        target, (true, payload) = Target(model, label="canary"), chance.choice(DARK)
     elif scenario.dark:
         target = Target(model, label="stable")
+    call = Call(request_id=f"{model}-{chance.random()}".encode())
     with suppress(TidegateError):
-        answer = await parts.pipeline.predict("classify", target, Request(payload, ClassifyParameters()), ANY_TIME)
+        answer = await parts.pipeline.predict("classify", target, Request(payload, ClassifyParameters()), call)
         if answer.afterwards is not None:
             answer.afterwards()
+        if scenario.truths:
+            await parts.watch.feedback.tell(Told(call.request_id, LABELS[true]))
 
 
 async def load(parts: Parts, model: str, scenario: Scenario, over: Callable[[], bool]) -> None:
@@ -139,7 +152,8 @@ class End:
 
 async def trials(parts: Parts, models: Sequence[str], scenario: Scenario) -> dict[str, End]:
     """Puts a canary of each model on trial and waits for their ends, or until the time is over."""
-    policy = Policy(mode="act", steps=(50, 100), step_s=12, step_requests=200)
+    disagreement = 0.99 if scenario.truths else 0.1
+    policy = Policy(mode="act", steps=(50, 100), step_s=12, step_requests=200, disagreement=disagreement)
     ends: dict[str, End] = {}
     loads = [asyncio.create_task(load(parts, model, scenario, lambda: False)) for model in models]
     try:
