@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -82,15 +83,13 @@ class Counts(_Part):
         return _joined(self, before, lambda now, then: max(0, now - then))
 
 
+@dataclass(slots=True)
 class Group:
     """How many rows were judged, and the sum of what came of them, each 0 to 1: of each answer that there may be, for
     the first MOST_GROUPS of those.
     """
 
-    __slots__ = ("_by",)
-
-    def __init__(self) -> None:
-        self._by: dict[str, tuple[int, float]] = {}
+    _by: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     def add(self, name: str, value: float) -> None:
         """One row; of an answer with no name, or one too many, nothing."""

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 RATE: Final = 20.0  # requests a second of each version, a fifth of a millisecond each
 CLOSELY: Final = 10  # times as many, of a model on trial
-SAVED_S: Final = 10.0  # whose budget is kept for a rush
+SAVED_S: Final = 2.0  # whose budget is kept for a rush
 OWNER: Final = ".drift"  # of its work, beside the models, none of which has such a name
 
 

@@ -140,7 +140,7 @@ def test_what_is_not_remembered_is_not_found(tmp_path):
             assert sample(live, "tidegate_feedback_total", model="_other", outcome="unknown") == 2
         async with gateway(tmp_path, feedback_answers=0) as live:
             assert (await tell(live, await answered(live), "red")).status_code == 404
-            assert live.parts.watch.witnesses == ()
+            assert live.parts.watch.feedback not in live.parts.watch.witnesses
         async with gateway(tmp_path, feedback_age_s=0.001) as live:
             name = await answered(live)
             await asyncio.sleep(0.01)
