@@ -20,6 +20,7 @@ from serving.timestamp import timestamp
 
 MOST_WAITING: Final = 4096  # lines
 MOST_AT_ONCE: Final = 4096  # bytes; a pipe takes so many from one writer with nobody else's between them
+GATHER_S: Final = 0.1  # lines that are written together: each time the thread wakes it takes the loop's turn away
 LEAVE_S: Final = 2.0  # at the end, for what waits
 TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 STDERR: Final = 2
@@ -35,6 +36,7 @@ class Lines:
         self._descriptor = descriptor
         self._waiting: deque[bytes] = deque()
         self._some = threading.Event()
+        self._end = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._keep_on, name="log-lines", daemon=True)
         self._thread.start()
@@ -45,18 +47,21 @@ class Lines:
             self.dropped += 1
             return False
         self._waiting.append(line)
-        self._some.set()
+        if not self._some.is_set():
+            self._some.set()
         return True
 
     def close(self) -> None:
         """Returns when all is written, or after a while without."""
         self._closing = True
         self._some.set()
+        self._end.set()
         self._thread.join(LEAVE_S)
 
     def _keep_on(self) -> None:
         while not self._closing or self._waiting:
             self._some.wait()
+            self._end.wait(GATHER_S)
             self._some.clear()
             while data := self._some_lines():
                 try:

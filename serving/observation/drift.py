@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 RATE: Final = 20.0  # requests a second of each version, a fifth of a millisecond each
 CLOSELY: Final = 10  # times as many, of a model on trial
-SAVED_S: Final = 2.0  # whose budget is kept for a rush
+SAVED_S: Final = 5.0  # whose budget is kept for a rush
 OWNER: Final = ".drift"  # of its work, beside the models, none of which has such a name
 
 
@@ -46,11 +46,14 @@ class Drift:
         self._router, self._threads, self._clock = router, threads, clock
         self._versions: dict[tuple[str, int], Watched] = {}
         self._budgets: dict[tuple[str, int], tuple[float, float]] = {}  # requests left, and when that was
+        self._resting: dict[Resident, float] = {}  # until when no request of it will be looked at
         self._closely: frozenset[str] = frozenset()
         self._tasks: set[asyncio.Task[None]] = set()
         registry.register(DriftMeters(self.watched, clock))
 
     def saw(self, seen: Seen) -> None:
+        if self._clock() < self._resting.get(seen.resident, 0.0):
+            return
         watched = self._find(seen.resident)
         if watched is None or watched.busy or not self._may_look(watched):
             return
@@ -61,7 +64,9 @@ class Drift:
 
     def watch_closely(self, models: Collection[str]) -> None:
         """Looks at CLOSELY times as many requests of these models, and of no others, until it is told otherwise."""
-        self._closely = frozenset(models)
+        if self._closely != frozenset(models):
+            self._closely = frozenset(models)
+            self._resting.clear()
 
     def bins(self, model: str, by: int | None = None) -> str | None:
         """A name of the bins that `counts` counts in: counts in bins of one name can be compared and added up, also
@@ -96,6 +101,7 @@ class Drift:
         for key, watched in list(self._versions.items()):
             if loaded.get(key) is not watched.resident:
                 del self._versions[key]
+                self._resting.pop(watched.resident, None)
                 self._budgets.pop(key, None)
         return list(self._versions.values())
 
@@ -123,6 +129,8 @@ class Drift:
         left, then_s = self._budgets.get(key, (rate * SAVED_S, now_s))
         left = min(rate * SAVED_S, left + (now_s - then_s) * rate)
         self._budgets[key] = (left - 1 if left >= 1 else left, now_s)
+        if left < 1:
+            self._resting[watched.resident] = now_s + (1 - left) / rate
         return left >= 1
 
     async def _look(self, watched: Watched, seen: Seen) -> None:

@@ -58,8 +58,8 @@ def test_digits_in_the_dark_are_seen(gateway):
             return only
 
         assert version()["status"] == "no requests"
-        for pixels in digits:
-            classify(pixels)
+        for i in range(MOST):
+            classify(digits[i % len(digits)])
             if version()["window_requests"] >= LEAST_ROWS + 20:
                 break
         found = version()
