@@ -85,6 +85,7 @@ class Settings(BaseSettings):
         default=10.0, ge=0.5, description="after which a job of a gateway that died is another's"
     )
     job_result_ttl_s: float = Field(default=86_400.0, gt=0, description="how long a job is known after its end")
+    drift_rate: float = Field(default=10.0, ge=0, description="requests of each version that are looked at a second")
     feedback_answers: int = Field(default=50_000, ge=0, description="answers remembered for truths to come; 0: none")
     feedback_bytes: int = Field(default=32 * 2**20, ge=0, description="what they may take of memory, about")
     feedback_age_s: float = Field(default=900.0, gt=0, description="how long each is remembered")

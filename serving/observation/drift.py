@@ -1,7 +1,7 @@
 """Watches what is asked and answered for drift from what each version was made for.
 
-Of the requests of each version RATE a second are looked at, by time, so that all are where few come and the cost has a
-bound where many do. Their features are computed on a worker thread, one request of a version at a time; if that one
+Of the requests of each version so many a second are looked at, by time, so that all are where few come and the cost has
+a bound where many do. Their features are computed on a worker thread, one request of a version at a time; if that one
 has to wait, others pass by unseen.
 """
 
@@ -27,8 +27,8 @@ from serving.versions.router import Router
 
 log = logging.getLogger(__name__)
 
-RATE: Final = 20.0  # requests a second of each version, a fifth of a millisecond each
-CLOSELY: Final = 10  # times as many, of a model on trial
+RATE: Final = 10.0  # requests a second of each version, unless it is told otherwise; each a fifth of a millisecond
+CLOSELY: Final = 200.0  # a second, of models on trial
 SAVED_S: Final = 5.0  # whose budget is kept for a rush
 OWNER: Final = ".drift"  # of its work, beside the models, none of which has such a name
 
@@ -41,8 +41,10 @@ class Drift:
         router: Router,
         threads: Threads,
         registry: CollectorRegistry,
+        rate: float = RATE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._rate = rate
         self._router, self._threads, self._clock = router, threads, clock
         self._versions: dict[tuple[str, int], Watched] = {}
         self._budgets: dict[tuple[str, int], tuple[float, float]] = {}  # requests left, and when that was
@@ -63,7 +65,7 @@ class Drift:
         task.add_done_callback(self._tasks.discard)
 
     def watch_closely(self, models: Collection[str]) -> None:
-        """Looks at CLOSELY times as many requests of these models, and of no others, until it is told otherwise."""
+        """Looks at CLOSELY requests a second of these models, and of no others, until it is told otherwise."""
         if self._closely != frozenset(models):
             self._closely = frozenset(models)
             self._resting.clear()
@@ -125,7 +127,7 @@ class Drift:
 
     def _may_look(self, watched: Watched) -> bool:
         now_s, key = self._clock(), (watched.model, watched.number)
-        rate = RATE * (CLOSELY if watched.model in self._closely else 1)
+        rate = max(CLOSELY, self._rate) if watched.model in self._closely else self._rate
         left, then_s = self._budgets.get(key, (rate * SAVED_S, now_s))
         left = min(rate * SAVED_S, left + (now_s - then_s) * rate)
         self._budgets[key] = (left - 1 if left >= 1 else left, now_s)

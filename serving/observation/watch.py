@@ -60,8 +60,11 @@ def open_watch(
     """As the settings want it. lines: where requests are logged."""
     answers = Answers(settings.feedback_answers, settings.feedback_bytes, settings.feedback_age_s)
     feedback = Feedback(answers, FeedbackMeters(meters.registry, lambda: answers.count(time.monotonic())), threads)
-    drift = Drift(router, threads, meters.registry)
-    witnesses: list[Witness] = [drift, *([feedback] if settings.feedback_answers else [])]
+    drift = Drift(router, threads, meters.registry, settings.drift_rate)
+    witnesses: list[Witness] = [
+        *([drift] if settings.drift_rate else []),
+        *([feedback] if settings.feedback_answers else []),
+    ]
     capture = _open_capture(settings, meters) if settings.capture else None
     if capture is not None:
         witnesses.append(capture)

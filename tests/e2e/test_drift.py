@@ -38,7 +38,7 @@ def drift(*arguments: str) -> subprocess.CompletedProcess[str]:
 def gateway(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drift")
     shutil.copytree(ROOT / "model_repository" / "digits-cnn", folder / "models" / "digits-cnn")
-    with gateway_process(folder / "models", folder / "state") as process:
+    with gateway_process(folder / "models", folder / "state", TIDEGATE_DRIFT_RATE="500") as process:
         yield process
 
 

@@ -167,7 +167,7 @@ def watched(tmp_path_factory) -> Iterator[Prometheus]:
     tiny.add_diffusion(repository)
     (folder / "redis").mkdir()
     redis = Server(folder / "redis")
-    shared = {"TIDEGATE_REDIS": redis.url, "TIDEGATE_CAPTURE": "0.1"}
+    shared = {"TIDEGATE_REDIS": redis.url, "TIDEGATE_CAPTURE": "0.1", "TIDEGATE_DRIFT_RATE": "100"}
     try:
         with (
             gateway_process(repository, folder / "state", **shared) as one,
