@@ -16,7 +16,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from serving.trial import Counts, Policy
+from serving.trial import Policy, Seen
 from serving.verdict import Verdict
 
 FOLDER: Final = "serving.ledgers"
@@ -126,8 +126,8 @@ class Document(_Part):
 class Member(_Part):
     """What one gateway says of itself: the revision it follows, and per model what is loaded and what cannot be.
 
-    preparing: what has still to be done for a wanted version that is loaded; such a one is not `ready`. trials: per
-    model on trial, what its versions did here.
+    preparing: what has still to be done for a wanted version that is loaded; such a one is not `ready`. trials: what
+    it has seen of each model on trial.
     """
 
     id: str
@@ -136,14 +136,14 @@ class Member(_Part):
     ready: Mapping[str, tuple[int, ...]] = {}
     failed: Mapping[str, Mapping[int, str]] = {}
     preparing: Mapping[str, str] = Field(default={}, exclude_if=operator.not_)
-    trials: Mapping[str, Mapping[int, Counts]] = Field(default={}, exclude_if=operator.not_)
+    trials: Mapping[str, Seen] = Field(default={}, exclude_if=operator.not_)
 
     def follows(self, document: Document) -> bool:
         return (self.epoch, self.revision) >= (document.epoch, document.revision)
 
 
 Edit = Callable[[Document], Document]
-Trials = Mapping[str, Mapping[int, Counts]]  # model -> version -> what it did
+Trials = Mapping[str, Seen]  # by model
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from serving.trial import Group
 log = logging.getLogger(__name__)
 
 COPY_EVERY_S: Final = 0.04  # of a canary, at the quickest
-RESTS: Final = 2.0  # as long as the copy before took: a third of one run at a time, at most
+RESTS: Final = 1.0  # as long as the copy before took: half of one run at a time, at most
 
 
 @dataclass(slots=True)

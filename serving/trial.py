@@ -83,6 +83,18 @@ class Counts(_Part):
         return _joined(self, before, lambda now, then: max(0, now - then))
 
 
+class Seen(_Part):
+    """What one gateway has seen of a trial. began: when that was, as the history has it, by which the trial is known.
+
+    candidate, other: what both versions did since; before: what the other one did until then.
+    """
+
+    began: str
+    candidate: Counts
+    other: Counts
+    before: Counts
+
+
 @dataclass(slots=True)
 class Group:
     """How many rows were judged, and the sum of what came of them, each 0 to 1: of each answer that there may be, for

@@ -1,37 +1,42 @@
-"""What all gateways together saw since they were last asked. Pure."""
+"""What all gateways together saw of a trial since they were last asked. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
+from serving.guard.standing import Standing
 from serving.ledger import Member
-from serving.trial import Counts, total
+from serving.trial import NOTHING, Counts, Seen, total
 
 
 @dataclass(slots=True)
 class Pool:
-    """The counts of one model's trial. A gateway's first word is where it is counted from."""
+    """The counts of one trial. What gateways say of an earlier one of the same versions is no word on it."""
 
-    model: str
-    _last: dict[tuple[str, int], Counts] = field(default_factory=dict)
+    trial: Standing
+    _last: dict[str, Seen] = field(default_factory=dict)
 
-    def together(self, members: Collection[Member], version: int) -> Counts:
-        """What they say of a version, all of it."""
-        return total(one.trials[self.model][version] for one in members if self._says(one, version))
+    def heard(self, members: Collection[Member]) -> bool:
+        """Whether any of them has said something of it."""
+        return any(True for _ in self._said(members))
 
-    def fresh(self, members: Collection[Member], version: int) -> Counts:
-        """What came since this was last asked."""
-        blocks = []
+    def before(self, members: Collection[Member]) -> Counts:
+        """What the other version did before the trial, all of it."""
+        return total(seen.before for _, seen in self._said(members))
+
+    def fresh(self, members: Collection[Member]) -> tuple[Counts, Counts]:
+        """What came of the candidate and of the other version since this was last asked: at first, all there is."""
+        candidate, other = [], []
+        for name, seen in self._said(members):
+            last = self._last.get(name)
+            candidate.append(seen.candidate.since(last.candidate if last else NOTHING))
+            other.append(seen.other.since(last.other if last else NOTHING))
+            self._last[name] = seen
+        return total(candidate), total(other)
+
+    def _said(self, members: Collection[Member]) -> Iterator[tuple[str, Seen]]:
         for member in members:
-            if not self._says(member, version):
-                continue
-            said = member.trials[self.model][version]
-            before = self._last.get((member.id, version))
-            self._last[member.id, version] = said
-            if before is not None:
-                blocks.append(said.since(before))
-        return total(blocks)
-
-    def _says(self, member: Member, version: int) -> bool:
-        return version in member.trials.get(self.model, {})
+            seen = member.trials.get(self.trial.model)
+            if seen is not None and seen.began == self.trial.began:
+                yield member.id, seen

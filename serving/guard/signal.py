@@ -16,7 +16,7 @@ from serving.trial import Counts, Policy
 
 # Of the risk, what each signal may take.
 SHARES: Final[Mapping[str, float]] = {
-    "errors": 0.3, "latency": 0.2, "disagreement": 0.15, "live_metric": 0.25, "drift": 0.1,
+    "errors": 0.4, "latency": 0.15, "disagreement": 0.15, "live_metric": 0.2, "drift": 0.1,
 }  # fmt: skip
 UNPROVEN: Final = 0.99
 

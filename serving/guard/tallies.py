@@ -12,7 +12,7 @@ from serving.guard.standing import Standing, policy_of, standing
 from serving.ledger import Document, Trials
 from serving.repository.layout import Index
 from serving.shadow import Shadows
-from serving.trial import BINS, NOTHING, Counts, Mode
+from serving.trial import BINS, NOTHING, Counts, Mode, Seen
 from serving.versions.router import Router
 
 SNAPSHOT_S: Final = 10.0
@@ -43,6 +43,15 @@ class _Past:
     seen: deque[tuple[float, Counts]] = field(default_factory=deque)
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A trial's key, what both versions had done when it began, and what the other one is known by from before."""
+
+    trial: object
+    counts: Mapping[int, Counts]
+    before: Counts
+
+
 class Tallies:
     """Counts of the versions that answer here. mode: of models that nobody said anything of."""
 
@@ -63,7 +72,7 @@ class Tallies:
         self._inputs = inputs
         self._clock = clock
         self._past: dict[str, _Past] = {}
-        self._frozen: dict[str, tuple[object, Counts]] = {}  # of the version before one that was promoted
+        self._begun: dict[str, _Begun] = {}
 
     def counts(self, model: str, version: int) -> Counts:
         """Since this gateway started; nothing of a version that is not loaded."""
@@ -93,32 +102,39 @@ class Tallies:
         return {f"{name}{BINS}{bins}": rows for name, rows in self._inputs.counts(model, version).items()}
 
     def announced(self, document: Document, index: Index) -> Trials:
-        """Of each model on trial: what both versions did. To be asked every second."""
-        trials: dict[str, Mapping[int, Counts]] = {}
+        """Of each model on trial, what was seen of it here. To be asked every second."""
         now_s = self._clock()
+        trials: dict[str, Seen] = {}
         for model, pointers in document.models.items():
             policy = policy_of(model, pointers, index, self._mode)
             trial = standing(model, pointers, policy, now_s) if policy.mode != "off" else None
-            if trial is None:
-                self._frozen.pop(model, None)
+            if trial is None or trial.kind != "promoted":
                 self._remember(model, pointers.stable, now_s)
+            if trial is None:
+                self._begun.pop(model, None)
             else:
-                other = self._before(trial) if trial.kind == "promoted" else self.counts(model, trial.other)
-                if trial.kind != "promoted":
-                    self._remember(model, pointers.stable, now_s)
-                trials[model] = {trial.candidate: self.counts(model, trial.candidate), trial.other: other}
+                trials[model] = self._seen(trial)
         return trials
 
-    def _before(self, trial: Standing) -> Counts:
-        """What the version before did in the time before the promotion, looked up once."""
-        known = self._frozen.get(trial.model)
-        if known is None or known[0] != trial.key:
-            past = self._past.get(trial.model)
-            counts = self.counts(trial.model, trial.other)
-            if past is not None and past.version == trial.other and past.seen:
-                counts = counts.since(past.seen[0][1])
-            known = self._frozen[trial.model] = trial.key, counts
-        return known[1]
+    def _seen(self, trial: Standing) -> Seen:
+        """What came since this gateway first saw the trial, which is when it began to follow the pointers."""
+        now = {version: self.counts(trial.model, version) for version in (trial.candidate, trial.other)}
+        begun = self._begun.get(trial.model)
+        if begun is None or begun.trial != trial.key:
+            before = self._window(trial, now[trial.other]) if trial.kind == "promoted" else now[trial.other]
+            begun = self._begun[trial.model] = _Begun(trial.key, now, before)
+        return Seen(
+            began=trial.began,
+            candidate=now[trial.candidate].since(begun.counts[trial.candidate]),
+            other=now[trial.other].since(begun.counts[trial.other]),
+            before=begun.before,
+        )
+
+    def _window(self, trial: Standing, now: Counts) -> Counts:
+        """What the version before did in the time before the promotion."""
+        past = self._past.get(trial.model)
+        known = past is not None and past.version == trial.other and past.seen
+        return now.since(past.seen[0][1]) if past is not None and known else now
 
     def _remember(self, model: str, stable: int, now_s: float) -> None:
         past = self._past.get(model)

@@ -60,18 +60,18 @@ class Watched:
     advised: str = ""  # what was said last, where nothing is done
 
     def __post_init__(self) -> None:
-        self.pool = Pool(self.standing.model)
+        self.pool = Pool(self.standing)
 
     def look(self, members: Collection[Member], now_s: float) -> Decision:
         """Counts in what the gateways said since the last look. now_s: Unix seconds."""
         trial = self.standing
-        candidate, other = (self.pool.fresh(members, version) for version in (trial.candidate, trial.other))
         if self.case is None:
-            if trial.kind == "promoted" and now_s < self.began_s + GATHERING_S:
+            gathering = trial.kind == "promoted" and now_s < self.began_s + GATHERING_S
+            if gathering or not self.pool.heard(members):
                 return self.decision
-            before = self.pool.together(members, trial.other)
+            before = self.pool.before(members)
             self.case = Case(self.policy, past=before) if trial.kind == "promoted" else Case(self.policy, known=before)
-        self.case.add(candidate, other)
+        self.case.add(*self.pool.fresh(members))
         self.decision = decide(
             self.policy,
             trial.kind,

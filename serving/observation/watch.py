@@ -61,10 +61,8 @@ def open_watch(
     answers = Answers(settings.feedback_answers, settings.feedback_bytes, settings.feedback_age_s)
     feedback = Feedback(answers, FeedbackMeters(meters.registry, lambda: answers.count(time.monotonic())), threads)
     drift = Drift(router, threads, meters.registry, settings.drift_rate)
-    witnesses: list[Witness] = [
-        *([drift] if settings.drift_rate else []),
-        *([feedback] if settings.feedback_answers else []),
-    ]
+    wanted: list[tuple[float, Witness]] = [(settings.drift_rate, drift), (settings.feedback_answers, feedback)]
+    witnesses = [witness for amount, witness in wanted if amount]
     capture = _open_capture(settings, meters) if settings.capture else None
     if capture is not None:
         witnesses.append(capture)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import pytest
 
 from serving.guard.pool import Pool
-from serving.guard.standing import policy_of, standing
+from serving.guard.standing import Standing, policy_of, standing
 from serving.ledger import Canary, Member, Pointers, Record
 from serving.repository.layout import Index
 from serving.timestamp import timestamp
-from serving.trial import Counts, Policy
+from serving.trial import Counts, Policy, Seen
 
 POLICY = Policy(watch_s=100)
 NOW_S = 1_000_000.0
@@ -101,16 +101,39 @@ def test_an_operators_policy_counts_more_than_the_versions_and_that_more_than_th
     assert policy_of("m", Pointers(stable=1), index, "advise") == Policy(mode="advise")
 
 
-def member(name: str, answered: int) -> Member:
-    return Member(id=name, trials={"m": {2: Counts(answered=answered)}})
+TRIAL = Standing("m", "canary", 2, 1, 10, "now", "now")
 
 
-def test_a_gateways_first_word_is_where_it_is_counted_from():
-    pool = Pool("m")
-    assert pool.fresh([member("a", 500)], 2).answered == 0
-    assert pool.fresh([member("a", 520), member("b", 80)], 2).answered == 20
-    assert pool.fresh([member("a", 520), member("b", 85)], 2).answered == 5
-    assert pool.fresh([member("b", 85)], 2).answered == 0, "a gateway that left takes nothing away"
-    assert pool.fresh([member("a", 525), member("b", 3)], 2).answered == 8, "one that counts from nothing again"
-    assert pool.fresh([Member(id="c")], 2).answered == 0
-    assert pool.together([member("a", 525), member("b", 3)], 2).answered == 528
+def member(name: str, candidate: int, began: str = "now", before: int = 0) -> Member:
+    seen = Seen(
+        began=began,
+        candidate=Counts(answered=candidate),
+        other=Counts(answered=10 * candidate),
+        before=Counts(answered=before),
+    )
+    return Member(id=name, trials={"m": seen})
+
+
+def test_what_gateways_saw_is_added_up_from_the_first_request_on():
+    pool = Pool(TRIAL)
+
+    def fresh(*members: Member) -> int:
+        candidate, other = pool.fresh(members)
+        assert other.answered == 10 * candidate.answered
+        return candidate.answered
+
+    assert not pool.heard([Member(id="c")])
+    assert fresh(member("a", 5)) == 5
+    assert fresh(member("a", 25), member("b", 80)) == 100, "who comes late has its say too"
+    assert fresh(member("a", 25), member("b", 85)) == 5
+    assert fresh(member("b", 85)) == 0, "a gateway that left takes nothing away"
+    assert fresh(member("a", 30), member("b", 3)) == 8, "one that counts from nothing again"
+    assert fresh(Member(id="c")) == 0
+    assert pool.before([member("a", 1, before=500), member("b", 1, before=28)]).answered == 528
+
+
+def test_what_is_said_of_an_earlier_trial_of_the_same_versions_is_no_word_on_this_one():
+    pool = Pool(TRIAL)
+    assert not pool.heard([member("a", 500, began="before")])
+    assert pool.fresh([member("a", 500, began="before")])[0].answered == 0
+    assert pool.before([member("a", 500, began="before", before=7)]).answered == 0
