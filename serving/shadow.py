@@ -12,14 +12,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from serving.errors import TidegateError
+from serving.errors import ModelNotReady, TidegateError
 from serving.telemetry import Meters
 from serving.trial import Group
 
 log = logging.getLogger(__name__)
 
-COPY_EVERY_S: Final = 0.04  # of a canary, at the quickest
-RESTS: Final = 1.0  # as long as the copy before took: half of one run at a time, at most
+Compare = Callable[[], Awaitable[float]]
+COPY_EVERY_S: Final = 0.02  # of a canary, at the quickest
+RESTS: Final = 0.5  # times as long as the copy before took: two thirds of one run at a time, at most
 
 
 @dataclass(slots=True)
@@ -40,27 +41,30 @@ class Shadows:
         self._meters = meters
         self._tallies: dict[tuple[str, int], Tally] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._rested_s: dict[str, float] = {}  # when the next copy for a canary may begin, on time.monotonic()'s clock
+        self._waiting: dict[str, tuple[int, Compare, str]] = {}  # copies for canaries, one of each model
         self.copied: frozenset[str] = frozenset()  # models whose canaries get copies too, now and then
 
     def tally(self, model: str, version: int) -> Tally:
         """What came of the copies that this version got from this gateway, since it started."""
         return self._tallies.setdefault((model, version), Tally())
 
-    def offer(self, model: str, version: int, compare: Callable[[], Awaitable[float]], answered: str = "") -> None:
-        """Starts `compare`, which gives the agreement, unless a copy of this model is running already.
+    def offer(self, model: str, version: int, compare: Compare, answered: str = "") -> None:
+        """Starts `compare`, which gives the agreement, unless a copy of this model is running already; then one copy
+        for a canary waits for that to end, and all others are let pass.
 
         answered: what the request was answered with, if that is one of few answers.
         """
-        if model in self._running:
+        if model not in self._running:
+            self._running[model] = asyncio.create_task(self._run_all(model, version, compare, answered))
+        elif self.due(model):
+            self._waiting[model] = version, compare, answered
+        else:
             self.tally(model, version).passed_by += 1
             self._meters.shadow(model, version, "passed_by")
-            return
-        self._running[model] = asyncio.create_task(self._run(model, version, compare, answered))
 
     def due(self, model: str) -> bool:
-        """Whether a canary of the model should get a copy now: they are guarded by it, and it shall cost little."""
-        return model in self.copied and model not in self._running and time.monotonic() >= self._rested_s.get(model, 0)
+        """Whether a canary of the model should get a copy now: it is guarded by it."""
+        return model in self.copied and model not in self._waiting
 
     async def close(self) -> None:
         """Ends what runs."""
@@ -69,11 +73,29 @@ class Shadows:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, model: str, version: int, compare: Callable[[], Awaitable[float]], answered: str) -> None:
+    async def _run_all(self, model: str, version: int, compare: Compare, answered: str) -> None:
+        """This copy and those that wait when one has ended, with a rest between: they shall cost little."""
+        try:
+            while True:
+                begun_s = time.monotonic()
+                await self._run(model, version, compare, answered)
+                ended_s = time.monotonic()
+                if model in self.copied:
+                    await asyncio.sleep(max(begun_s + COPY_EVERY_S - ended_s, RESTS * (ended_s - begun_s)))
+                waiting = self._waiting.pop(model, None)
+                if waiting is None or model not in self.copied:
+                    return
+                version, compare, answered = waiting
+        finally:
+            self._waiting.pop(model, None)
+            del self._running[model]
+
+    async def _run(self, model: str, version: int, compare: Compare, answered: str) -> None:
         tally = self.tally(model, version)
-        begun_s = time.monotonic()
         try:
             agreement = await compare()
+        except ModelNotReady:
+            log.debug("%s/%d went while a copy waited for it", model, version)
         except Exception as error:
             if not isinstance(error, TidegateError):
                 log.exception("a copy for %s/%d met a bug", model, version)
@@ -84,7 +106,3 @@ class Shadows:
             tally.agreement += agreement
             tally.differing.add(answered, 1.0 - agreement)
             self._meters.shadow(model, version, "compared", agreement)
-        finally:
-            del self._running[model]
-            now_s = time.monotonic()
-            self._rested_s[model] = max(begun_s + COPY_EVERY_S, now_s + RESTS * (now_s - begun_s))

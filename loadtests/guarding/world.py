@@ -34,7 +34,7 @@ class World:
     good: tuple[float, float] = (0.9, 0.9)
     truths: float = 0.1
     looked_at: float = 20.0
-    copied: float = 25.0
+    copied: float = 20.0
     drifted: float = 0.0
     wrong_class: bool = False
 

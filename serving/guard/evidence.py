@@ -21,6 +21,7 @@ from serving.tensors import Array
 # How much worse a version may be, in parts of what the other one still gets right; which it is nobody knows before, so
 # the evidence is the mean over all of them, and the least fitting cost no more than the logarithm of their number.
 HARMS: Final = (0.005, 0.02, 0.08, 0.3, 0.9)
+WEIGHTS: Final = (0.15, 0.3, 0.3, 0.15, 0.1)  # of what harm is more common
 TIMID: Final = 1e-9
 GUESS_ROWS: Final = 30.0  # that a guess of how the other one does is worth
 WARY_ROWS: Final = 100.0
@@ -48,10 +49,12 @@ class WorseThanOther:
     """Against: the candidate is bad no more often than the other version, both seen at the same time.
 
     In each block both chances may be what they like, as long as the candidate's is not the larger one. guess: of how
-    often the other's is; a bad one costs evidence, so half of it is put aside until WARY_ROWS were seen.
+    often the other's is; a bad one costs evidence, so half of it is put aside until WARY_ROWS were seen,
+    unless it is known.
     """
 
     guess: float = 0.003
+    known: bool = False
     candidate: Sample = NOTHING
     other: Sample = NOTHING
     _logs: Array = field(default_factory=lambda: np.zeros((2, len(HARMS))))
@@ -59,7 +62,7 @@ class WorseThanOther:
     @property
     def log_e(self) -> float:
         """The evidence so far, as a natural logarithm."""
-        return _log_mean(self._logs)
+        return _log_mean(self._logs + np.log(WEIGHTS) + math.log(len(WEIGHTS)))
 
     def add(self, candidate: Sample, other: Sample) -> None:
         """One block. What it is bet on comes from the blocks before alone."""
@@ -69,7 +72,7 @@ class WorseThanOther:
             theirs = min(max(bad, TIMID), 1 - TIMID)
             both = (candidate.rows * ours + other.rows * theirs) / (candidate.rows + other.rows)
             gained = _log_ratio(candidate, ours, both) + _log_ratio(other, np.full_like(ours, theirs), both)
-            bold = np.array([[1.0], [float(self.other.rows >= WARY_ROWS)]])
+            bold = np.array([[1.0], [float(self.known or self.other.rows >= WARY_ROWS)]])
             self._logs = self._logs + bold * gained
         self.candidate, self.other = _sum(self.candidate, candidate), _sum(self.other, other)
 
@@ -85,7 +88,7 @@ class WorseThanLimit:
     @property
     def log_e(self) -> float:
         """The evidence so far, as a natural logarithm."""
-        return _log_mean(self._logs)
+        return _log_mean(self._logs + np.log(WEIGHTS) + math.log(len(WEIGHTS)))
 
     def add(self, candidate: Sample) -> None:
         """One block."""

@@ -28,7 +28,7 @@ from serving.versions.reconciler import Reconciler
 
 log = logging.getLogger(__name__)
 
-TICK_S: Final = 1.0
+TICK_S: Final = 0.5  # gateways say what they saw once a second
 PAUSE_S: Final = 5.0  # after something could not be done
 TURN: Final = "guard"
 

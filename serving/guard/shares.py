@@ -14,6 +14,7 @@ NONE: Final = Sample(0.0, 0.0)
 CLASS_LIMIT: Final = 0.5
 LEAST_KNOWN: Final = 50  # rows from before the trial, to guess by
 LEAST_GUESS: Final = 0.001
+SUSPICIOUS: Final = math.log(4)  # evidence of one class by itself, at which a canary does not climb
 
 
 class BesideOther(Signal):
@@ -26,7 +27,7 @@ class BesideOther(Signal):
             before = self.sample(known)
             enough = before.rows >= LEAST_KNOWN
             self._test: WorseThanOther | WorseThanLimit = (
-                WorseThanOther(max(before.share, LEAST_GUESS)) if enough else WorseThanOther()
+                WorseThanOther(max(before.share, LEAST_GUESS), known=True) if enough else WorseThanOther()
             )
         else:
             self._test = WorseThanLimit(upper_bound(self._past, self.limited()))
@@ -98,13 +99,14 @@ class LiveMetric(BesideOther):
     def described(self, log_e: float, ours: Sample, theirs: Sample) -> Finding:
         worst = max(self._classes.items(), key=lambda one: one[1].log_e, default=None)
         name = ""
-        if worst is not None and worst[1].log_e - math.log(MOST_GROUPS) > log_e:  # it is this class that tells
+        if worst is not None and worst[1].log_e > max(log_e, SUSPICIOUS):  # it is this class that tells
             name, ours, theirs = f" of {worst[0]}", worst[1].candidate, worst[1].other
         return self.found(
             with_groups(log_e, [test.log_e for test in self._classes.values()], MOST_GROUPS),
             harmful=ours.share - theirs.share > self.policy.loss,
             measured=f"{1 - ours.share:.3f}",
             limit=f"{1 - theirs.share - self.policy.loss:.3f}",
+            over=bool(name),
             detail=f"mean{name} {1 - ours.share:.3f} by {ours.rows:,.0f} truths, "
             f"{1 - theirs.share:.3f} by {theirs.rows:,.0f} of the other version's",
         )
@@ -134,13 +136,14 @@ class Disagreement(Signal):
         if not seen.rows:
             return Finding(self.name, None, detail="no request was copied yet")
         worst = max(self._classes.items(), key=lambda one: one[1].log_e, default=None)
-        if worst is not None and worst[1].log_e - math.log(MOST_GROUPS) > self._test.log_e:
+        if worst is not None and worst[1].log_e > max(self._test.log_e, SUSPICIOUS):
             name, seen, limit = f" that were answered {worst[0]!r}", worst[1].candidate, self._class_limit
         return self.found(
             with_groups(self._test.log_e, [test.log_e for test in self._classes.values()], MOST_GROUPS),
             harmful=seen.share > limit,
             measured=percent(seen.share),
             limit=percent(limit),
+            over=bool(name),
             detail=f"{percent(seen.share)} of the answers to {seen.rows:,.0f} copied requests{name} differ",
         )
 

@@ -16,7 +16,7 @@ from serving.trial import Counts, Policy
 
 # Of the risk, what each signal may take.
 SHARES: Final[Mapping[str, float]] = {
-    "errors": 0.4, "latency": 0.15, "disagreement": 0.15, "live_metric": 0.2, "drift": 0.1,
+    "errors": 0.5, "latency": 0.15, "disagreement": 0.1, "live_metric": 0.15, "drift": 0.1,
 }  # fmt: skip
 UNPROVEN: Final = 0.99
 
@@ -63,13 +63,17 @@ class Signal(ABC):
         self.wanted = math.log(2 / self.risk)
         return self.risk / 2
 
-    def found(self, log_e: float, *, harmful: bool, measured: str, limit: str, detail: str) -> Finding:
-        """harmful: whether what is seen is more than what is let pass; if not, no evidence is enough."""
+    def found(
+        self, log_e: float, *, harmful: bool, measured: str, limit: str, detail: str, over: bool = False
+    ) -> Finding:
+        """harmful: whether what is seen is more than what is let pass; if not, no evidence is enough. over: as of
+        Finding, where there is more to it than the evidence of all together.
+        """
         strength = log_e / self.wanted
         if not harmful:
             strength = min(strength, UNPROVEN)
         odds = f"; of a version that is no worse one would see this once in {_odds(log_e)}" if strength >= 1 else ""
-        return Finding(self.name, strength, measured, limit, detail + odds, over=harmful and log_e > 0)
+        return Finding(self.name, strength, measured, limit, detail + odds, over=harmful and (over or log_e > 0))
 
 
 def percent(share: float) -> str:

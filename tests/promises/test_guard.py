@@ -160,15 +160,16 @@ async def trials(parts: Parts, models: Sequence[str], scenario: Scenario) -> dic
         for model in models:
             await parts.changes.guard(model, policy, "test", "")
         await asyncio.sleep(2)  # the stable version has been there for a while
-        began_s = time.monotonic()
+        began_s: dict[str, float] = {}
         for model in models:
             await parts.changes.promote(Promotion(model, 2, "canary", 50), "test", "")
-        while len(ends) < len(models) and time.monotonic() < began_s + WITHIN_S:
-            await asyncio.sleep(0.2)
-            for model in set(models) - ends.keys():
+            began_s[model] = time.monotonic()
+        while late := [model for model in began_s.keys() - ends.keys() if time.monotonic() < began_s[model] + WITHIN_S]:
+            await asyncio.sleep(0.1)
+            for model in late:
                 last = (await parts.changes.history(model))[-1]
                 if last.who == "guard":
-                    ends[model] = End(last.action, last.why, time.monotonic() - began_s)
+                    ends[model] = End(last.action, last.why, time.monotonic() - began_s[model])
     finally:
         for task in loads:
             task.cancel()
