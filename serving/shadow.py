@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from serving.errors import ModelNotReady, TidegateError
+from serving.errors import Busy, DeadlinePassed, ModelNotReady, TidegateError
 from serving.telemetry import Meters
 from serving.trial import Group
 
@@ -25,12 +25,15 @@ RESTS: Final = 0.5  # times as long as the copy before took: two thirds of one r
 
 @dataclass(slots=True)
 class Tally:
-    """What came of the copies so far. `agreement`: the sum over those compared, each from 0 to 1."""
+    """What came of the copies so far. `agreement`: the sum over those compared, each from 0 to 1. `late`: of those that
+    failed, they that only had too little time, or no place.
+    """
 
     compared: int = 0
     agreement: float = 0.0
     failed: int = 0
     passed_by: int = 0
+    late: int = 0
     differing: Group = field(default_factory=Group)  # by what was answered
 
 
@@ -100,6 +103,7 @@ class Shadows:
             if not isinstance(error, TidegateError):
                 log.exception("a copy for %s/%d met a bug", model, version)
             tally.failed += 1
+            tally.late += isinstance(error, Busy | DeadlinePassed)
             self._meters.shadow(model, version, "failed")
         else:
             tally.compared += 1

@@ -87,7 +87,7 @@ class Tallies:
             failed=resident.meter.faults,
             seconds=_short(seconds),
             copies=tally.compared,
-            copies_failed=tally.failed,
+            copies_failed=tally.failed - tally.late,
             disagreement=max(0.0, tally.compared - tally.agreement),
             copies_by=tally.differing.totals(),
             truths=truths,

@@ -8,7 +8,7 @@ import logging
 import pytest
 from http_rig import until
 
-from serving.errors import EngineFailed
+from serving.errors import DeadlinePassed, EngineFailed, ModelNotReady, QueueFull
 from serving.shadow import Shadows, Tally
 from serving.telemetry import Meters
 
@@ -94,6 +94,58 @@ def test_a_copy_that_fails_is_counted_and_a_bug_is_logged(caplog, error, logged)
     with caplog.at_level(logging.ERROR):
         asyncio.run(main())
     assert ("m/2 met a bug" in caplog.text) == logged
+
+
+@pytest.mark.parametrize("error", [DeadlinePassed("late"), QueueFull("full")])
+def test_a_copy_that_had_no_time_or_no_place_is_told_apart(error):
+    """It says nothing against the version: callers' own requests have more time."""
+
+    async def main():
+        shadows = Shadows(Meters())
+        shadows.offer("m", 2, failing(error))
+        await settled(shadows)
+        assert shadows.tally("m", 2) == Tally(failed=1, late=1)
+
+    asyncio.run(main())
+
+
+def test_a_version_that_went_meanwhile_has_not_failed():
+    async def main():
+        shadows = Shadows(Meters())
+        shadows.offer("m", 2, failing(ModelNotReady("gone")))
+        await settled(shadows)
+        assert shadows.tally("m", 2) == Tally()
+
+    asyncio.run(main())
+
+
+def test_copies_for_a_canary_wait_for_each_other_one_at_a_time():
+    async def main():
+        shadows = Shadows(Meters())
+        shadows.copied = frozenset({"m"})
+        begun = []
+
+        def copy(name: str):
+            async def compare() -> float:
+                begun.append(name)
+                await asyncio.sleep(0.01)
+                return 1.0
+
+            return compare
+
+        for name in ("first", "second"):
+            assert shadows.due("m")
+            shadows.offer("m", 2, copy(name), name)
+            await asyncio.sleep(0)
+        assert not shadows.due("m"), "one runs and one waits"
+        shadows.offer("m", 2, copy("third"))
+        assert begun == ["first"]
+        await settled(shadows)
+        assert begun == ["first", "second"]
+        assert shadows.tally("m", 2).differing.totals() == {"first": (1, 0.0), "second": (1, 0.0)}
+        assert shadows.tally("m", 2).passed_by == 1
+
+    asyncio.run(main())
 
 
 def test_closing_ends_the_copies_that_run():
