@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from serving.errors import TidegateError
 from serving.gateway.http import Header, Inbound, stages_of
@@ -15,8 +15,16 @@ from serving.observation.ended import Ended, method_of, outcome_of
 from serving.observation.records import Records
 
 HTTP: Final = "http"
+Failure: TypeAlias = tuple[str, tuple[str, int] | None]  # code, and whose it was
 # Source: https://github.com/w3c/trace-context/blob/main/spec/21-http_response_header_format.md, a draft
 TRACE_RESPONSE: Final = b"traceresponse"
+
+
+def failure_of(error: TidegateError) -> Failure:
+    """What is told of an error. The error itself, in a variable of a function that it went through, would keep that
+    function's frame and be kept by it: garbage that only Python's cycle collector finds, for every refusal.
+    """
+    return error.code, error.of
 
 
 class Accounts:
@@ -61,12 +69,13 @@ class Accounts:
         )
         self._records.keep(ended, request.trace, logged=logged)
 
-    def end_failed(self, request: Inbound, route: str, status: int, error: TidegateError) -> None:
+    def end_failed(self, request: Inbound, route: str, status: int, failure: Failure) -> None:
         """As `end`, of a refusal."""
+        code, of = failure
         headers: tuple[Header, ...] = ()
-        if error.of is not None:
-            headers = ((b"tidegate-model", error.of[0].encode()), (b"tidegate-version", b"%d" % error.of[1]))
-        self.end(request, route, status, code=error.code, headers=headers)
+        if of is not None:
+            headers = ((b"tidegate-model", of[0].encode()), (b"tidegate-version", b"%d" % of[1]))
+        self.end(request, route, status, code=code, headers=headers)
 
 
 def trace_headers(request: Inbound) -> tuple[Header, ...]:

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import TidegateError
 from serving.gateway.access import Access, Needs
-from serving.gateway.accounts import Accounts, trace_headers
+from serving.gateway.accounts import Accounts, failure_of, trace_headers
 from serving.gateway.direct import DirectRoute, DirectTable
 from serving.gateway.errors import HeadersTooMany, problem, shaped
 from serving.gateway.fastapi_errors import CODE, EXCEPTION_HANDLERS
@@ -132,7 +132,7 @@ class Gateway:
         self, send: Send, request: Inbound, answer: Outbound, error: TidegateError, route: DirectRoute | None = None
     ) -> None:
         await send_answer(send, answer, request.request_id, trace_headers(request))
-        self._accounts.end_failed(request, "" if route is None else route.path, answer.status, error)
+        self._accounts.end_failed(request, "" if route is None else route.path, answer.status, failure_of(error))
 
 
 def public_app(

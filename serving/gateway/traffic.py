@@ -10,7 +10,7 @@ from prometheus_client import Counter
 from starlette.types import Receive, Scope, Send
 
 from serving.errors import Busy, ShuttingDown, TidegateError
-from serving.gateway.accounts import Accounts, trace_headers
+from serving.gateway.accounts import Accounts, Failure, failure_of, trace_headers
 from serving.gateway.departure import CallerLeft, Presence
 from serving.gateway.errors import HeadersTooMany, met_a_bug, problem
 from serving.gateway.http import Handler, Inbound, Outbound, Stream, read_request, send_answer, send_stream
@@ -89,7 +89,7 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = read_request(scope, receive)
         self._accounts.begin(request)
-        failure: TidegateError | None = None
+        failure: Failure | None = None
         try:
             check_head(scope)
             self._traffic.enter()
@@ -98,7 +98,7 @@ class Endpoint:
             finally:
                 self._traffic.leave()
         except TidegateError as error:
-            failure = error
+            failure = failure_of(error)
             answer = self._shape(error, request.path)
         except CallerLeft:
             self._accounts.end(request, self._route, 0, code=CALLER_LEFT)
@@ -107,12 +107,13 @@ class Endpoint:
             late = ShuttingDown(
                 "The gateway ended before the answer was ready.", remedy="Try again, elsewhere or later."
             )
-            await self._answer(send, self._shape(late, request.path), request, late)
+            await self._answer(send, self._shape(late, request.path), request, failure_of(late))
             raise
         except Exception:
             log.exception("request %s failed", request.request_id.decode())
-            failure = met_a_bug()
-            answer = self._shape(failure, request.path)
+            bug = met_a_bug()
+            failure = failure_of(bug)
+            answer = self._shape(bug, request.path)
         if isinstance(answer, Stream):
             await self._stream(send, answer, request)
             return
@@ -132,7 +133,7 @@ class Endpoint:
         finally:
             self._accounts.end(request, self._route, answer.status, code=code, headers=answer.headers)
 
-    async def _answer(self, send: Send, answer: Outbound, request: Inbound, failure: TidegateError | None) -> None:
+    async def _answer(self, send: Send, answer: Outbound, request: Inbound, failure: Failure | None) -> None:
         self._count(answer.status)
         await send_answer(send, answer, request.request_id, trace_headers(request))
         if failure is None:
