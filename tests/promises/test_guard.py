@@ -1,4 +1,4 @@
-"""Canaries of twenty models, ten at once, each with half of fifty requests a second: those that do harm are back within
+"""Canaries of twenty models, some at once, each with half of fifty requests a second: those that do harm are back within
 half a minute, for the right reason, and those that do none become stable.
 
 The gateway is the real one but for its network and its engine, which is a fake whose versions behave as they are told.
@@ -39,7 +39,6 @@ from serving.versions.orders import Promotion
 from serving.versions.router import Target
 
 RUNS = 20
-AT_ONCE = 10
 RATE = 50.0  # of each model
 CLASSES = 10
 WITHIN_S = 30.0
@@ -59,20 +58,21 @@ class Ways:
 @dataclass(frozen=True)
 class Scenario:
     """What is wrong with version 2, and what shall tell. truths: each request gets one, and version 2 may answer as it
-    likes. dark: what reaches it comes from another camera.
+    likes. dark: what reaches it comes from another camera. at_once: models, of which this process can do so many.
     """
 
     candidate: Ways
     signal: str | None
     truths: bool = False
     dark: bool = False
+    at_once: int = 10
 
 
 SCENARIOS = {
     "wrong on one class, by copies": Scenario(Ways(wrong_about=3), "disagreement"),
     "wrong on one class, by truths": Scenario(Ways(wrong_about=3), "live_metric", truths=True),
     "three times slower": Scenario(Ways(seconds=3 * SERVICE_S), "latency"),
-    "errs on 2 % of requests": Scenario(Ways(fails=0.02), "errors"),
+    "errs on 2 % of requests": Scenario(Ways(fails=0.02), "errors", at_once=5),
     "a drifted camera": Scenario(Ways(), "drift", dark=True),
     "healthy": Scenario(Ways(), None),
 }
@@ -180,8 +180,8 @@ async def trials(parts: Parts, models: Sequence[str], scenario: Scenario) -> dic
 async def all_trials(folder: Path, scenario: Scenario) -> dict[str, End]:
     """Of a gateway each time, since versions that are promoted are watched on."""
     ends: dict[str, End] = {}
-    for first in range(0, RUNS, AT_ONCE):
-        models = SEEDS[first : first + AT_ONCE]
+    for first in range(0, RUNS, scenario.at_once):
+        models = SEEDS[first : first + scenario.at_once]
         for model in models:
             publish(folder / f"{first}", model)
         settings = read_settings(repository=folder / f"{first}", state=folder / f"state{first}", guard="act")
