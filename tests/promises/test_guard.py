@@ -1,8 +1,8 @@
-"""Canaries of twenty models, some at once, each with half of fifty requests a second: those that do harm are back within
-half a minute, for the right reason, and those that do none become stable.
+"""Canaries of twenty models, each with half of fifty requests a second: those that do harm are back within half a
+minute, for the right reason, and those that do none become stable.
 
 The gateway is the real one but for its network and its engine, which is a fake whose versions behave as they are told.
-Each of the twenty has a seed of its own.
+Each of the twenty has a seed of its own; some are on trial at once.
 """
 
 from __future__ import annotations
