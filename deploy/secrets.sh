@@ -7,7 +7,7 @@ folder=${1:-$here/secrets}
 mkdir -p "$folder"
 chmod 0700 "$folder"
 
-password() { head -c 32 /dev/urandom | base64 | tr -dc 'A-Za-z0-9'; }
+password() { head -c 64 /dev/urandom | base64 --wrap 0 | tr -dc 'A-Za-z0-9' | cut -c 1-43 | tr -d '\n'; }
 keep() { # FILE: what comes in, unless it is there
   [[ -e $folder/$1 ]] && return
   cat >"$folder/.$1.new"

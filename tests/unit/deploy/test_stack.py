@@ -57,6 +57,8 @@ def test_a_gateway_has_every_variable_of_the_compose_file(layout):
         "TIDEGATE_DRAIN_DELAY_S",
         "TIDEGATE_DRAIN_TIMEOUT_S",
         "TIDEGATE_ENGINE",
+        "TIDEGATE_GUARD",
+        "TIDEGATE_LOG_FORMAT",
         "TIDEGATE_TRITON_HOST",
     }
     assert ours["TIDEGATE_REDIS"] == "redis://tidegate@127.0.0.1:6379"
