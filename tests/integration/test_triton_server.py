@@ -108,7 +108,7 @@ def traffic(server, version=1):
         over.set()
         thread.join()
     print(f"{len(seconds)} requests meanwhile, the slowest took {max(seconds) * 1000:.0f} ms")
-    assert len(seconds) > 10
+    assert len(seconds) >= 5
     assert failures == []
 
 
