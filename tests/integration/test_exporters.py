@@ -126,7 +126,7 @@ def program(folder, *arguments):
     places = ["--repository", folder / "models", "--runs", folder / "runs.jsonl", "--checkpoint", folder / "checkpoint"]
     command = [sys.executable, "-m", "exporters.cli", "train", "digits-cnn", "--quick", *places, *arguments]
     # behind all else: who watches it is in time to stop it
-    return subprocess.Popen(["nice", "-n", "19", *command], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(["nice", "-n", "19", *command], stderr=subprocess.PIPE, text=True)  # noqa: S607  (from PATH)
 
 
 def test_stopped_with_ctrl_c_it_goes_on_to_the_same_model(quick, tmp_path):
