@@ -15,9 +15,9 @@ from typing import Final, Protocol
 
 import orjson
 
+from serving.away import Away
 from serving.errors import Busy, TidegateError
 from serving.observation.feedback import Feedback, Told, Verdict
-from serving.redis.wire import RedisAway
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ AT_ONCE: Final = 64  # truths that are scored before others have their turn
 
 
 class Stream(Protocol):
-    """What all gateways read. RedisAway: it cannot be reached."""
+    """What all gateways read. Away: it cannot be reached."""
 
     async def append(self, texts: Sequence[bytes]) -> None: ...
 
@@ -91,7 +91,7 @@ class Truths:
         try:
             if self._stream is not None:
                 await self._stream.append(texts)
-        except RedisAway as away:
+        except Away as away:
             return Busy("Other gateways, one of which may have answered, cannot be told now.", remedy=away.remedy)
         self._feedback.passed_on(len(texts))
         return PassedOn()
@@ -108,7 +108,7 @@ class Truths:
             try:
                 for text in await stream.news():
                     await self._heard(text)
-            except RedisAway:  # its link says so in the log
+            except Away:  # its link says so in the log
                 pause_s = AWAY_S
             except Exception:
                 log.exception("reading truths of other gateways met a bug")

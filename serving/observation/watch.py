@@ -19,8 +19,7 @@ from serving.observation.redaction import open_hook
 from serving.observation.request_log import RequestLog
 from serving.observation.seen import Witness
 from serving.observation.tracing import Tracing
-from serving.observation.truths import KEY, Truths
-from serving.redis.stream import RedisStream
+from serving.observation.truths import KEY, Stream, Truths
 from serving.settings import Settings, option
 from serving.telemetry import Meters
 from serving.threads import Threads
@@ -66,9 +65,14 @@ def open_watch(
     capture = _open_capture(settings, meters) if settings.capture else None
     if capture is not None:
         witnesses.append(capture)
-    stream = RedisStream(settings.redis, KEY) if settings.redis else None
-    truths = Truths(feedback, stream)
+    truths = Truths(feedback, _open_stream(settings.redis) if settings.redis else None)
     return Watch(tuple(witnesses), drift, feedback, truths, _open_records(settings, meters, lines), capture)
+
+
+def _open_stream(url: str) -> Stream:
+    from serving.redis.stream import RedisStream  # noqa: PLC0415  (redis-py is an extra)
+
+    return RedisStream(url, KEY)
 
 
 def _open_capture(settings: Settings, meters: Meters) -> Capture:

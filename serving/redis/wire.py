@@ -12,6 +12,7 @@ from redis.asyncio.connection import AbstractConnection, Connection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from serving.away import Away
 from serving.errors import SettingsInvalid
 
 T = TypeVar("T")
@@ -34,16 +35,11 @@ _EXPLAINED: Final[tuple[tuple[type[Exception], str, str], ...]] = (
 )
 
 
-class RedisAway(Exception):
-    """Redis cannot be reached, or refuses. `unsure`: the commands may have been carried out all the same.
-
-    `detail` and `remedy` may be shown to callers: no host and no password in them.
-    """
+class RedisAway(Away):
+    """Redis cannot be reached, or refuses. `unsure`: the commands may have been carried out all the same."""
 
     def __init__(self, detail: str, remedy: str, *, unsure: bool = False) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.remedy = remedy
+        super().__init__(detail, remedy)
         self.unsure = unsure
 
 
