@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Away(Exception):
-    """It cannot be reached, or refuses. `detail` and `remedy` may be shown to callers: no host or password is in them."""
+    """It cannot be reached, or refuses. `detail`, `remedy`: may be shown to callers; no host or password is in them."""
 
     def __init__(self, detail: str, remedy: str) -> None:
         super().__init__(detail)
