@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any, Final
 
 from serving.claim import Claims, ClaimsUnavailable
@@ -153,7 +152,8 @@ class Guard:
     async def _lead(self) -> None:
         """Leads whenever it is this gateway's turn, over all of them."""
         while True:
-            with suppress(ClaimsUnavailable):
+            pause_s = TICK_S
+            try:
                 async with self._claims.turn(TURN) as turn:
                     self.leads = True
                     try:
@@ -161,7 +161,9 @@ class Guard:
                             await asyncio.sleep(TICK_S)
                     finally:
                         self.leads = False
-            await asyncio.sleep(TICK_S)
+            except ClaimsUnavailable:
+                pause_s = PAUSE_S  # others ask for the store more often, and nothing can be changed without it
+            await asyncio.sleep(pause_s)
 
 
 def _weighs_otherwise(one: Policy, other: Policy) -> bool:
