@@ -121,11 +121,11 @@ def build(
 
     threads = Threads(settings.cores, DECODES_WAITING * settings.cores)
     router = Router(settings.default_models)
-    watch = open_watch(settings, meters, threads, router, lines)
+    ledger = ledger or open_ledger(settings)
+    watch = open_watch(settings, meters, threads, router, connected=lambda: ledger.connected, lines=lines)
     traffic = Traffic(meters, settings.max_in_flight, watch.records)
     inner = engine or open_engine(settings, threads)
     batching = Admission(inner) if inner.batches_itself else Batcher(inner, observe, lambda: traffic.quiet_turns)
-    ledger = ledger or open_ledger(settings)
     shadows = Shadows(meters)
     pipeline = Pipeline(router, batching, threads, shadows, watch.witnesses)
 
@@ -144,14 +144,15 @@ def build(
         dependents=readiness,
         trials=tallies.announced,
     )
-    reembedding = Reembedding(search, open_claims(settings), pointers, reconciler.look_again)
+    claims = open_claims(settings)
+    reembedding = Reembedding(search, claims, pointers, reconciler.look_again)
     changes = Changes(ledger, gate or Examiner(host=open_host(settings)), reconciler.refresh, settings.load_timeout_s)
     guard = open_guard(
         settings,
         reconciler,
         changes,
         ledger=ledger,
-        claims=open_claims(settings),
+        claims=claims,
         shadows=shadows,
         drift=watch.drift,
         registry=meters.registry,

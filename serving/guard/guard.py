@@ -72,7 +72,6 @@ class Guard:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._doing.values(), return_exceptions=True)
         await self._acting.close()
-        await self._claims.close()
 
     def states(self) -> dict[str, TrialState]:
         """The trials, by model."""

@@ -28,7 +28,7 @@ def open_guard(
     drift: Drift,
     registry: CollectorRegistry,
 ) -> Guard:
-    """As the settings want it. claims: of its own, which it closes."""
+    """As the settings want it. claims: which whoever opened them closes."""
     meters = GuardMeters(registry)
     acting = Acting(changes, ledger, lambda: reconciler.index, Webhook(settings.webhook), meters)
     return Guard(reconciler, claims, acting, shadows, drift=drift, meters=meters, mode=settings.guard)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 KEY: Final = "tidegate:truths"
 LOOK_S: Final = 0.5
-AWAY_S: Final = 3.0  # until the next look, while Redis is away
+AWAY_S: Final = 5.0  # until the next look, while Redis is away
 LARGEST: Final = 16 * 1024  # bytes of a truth that is passed on
 AT_ONCE: Final = 64  # truths that are scored before others have their turn
 
@@ -46,11 +46,15 @@ Outcome = Verdict | PassedOn | TidegateError
 
 
 class Truths:
-    """Takes truths. stream: where other gateways read those that are not about an answer of this one, if they can."""
+    """Takes truths. stream: where other gateways read those that are not about an answer of this one, if they can.
 
-    def __init__(self, feedback: Feedback, stream: Stream | None) -> None:
+    connected: whether it is worth asking for news, as whoever asks the store all the time knows.
+    """
+
+    def __init__(self, feedback: Feedback, stream: Stream | None, connected: Callable[[], bool] = lambda: True) -> None:
         self._feedback = feedback
         self._stream = stream
+        self._connected = connected
         self._reading: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -106,7 +110,7 @@ class Truths:
         while True:
             pause_s = LOOK_S
             try:
-                for text in await stream.news():
+                for text in await stream.news() if self._connected() else ():
                     await self._heard(text)
             except Away:  # its link says so in the log
                 pause_s = AWAY_S

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from serving.capturing.folder import CaptureFolder
@@ -54,9 +55,15 @@ class Watch:
 
 
 def open_watch(
-    settings: Settings, meters: Meters, threads: Threads, router: Router, lines: Lines | None = None
+    settings: Settings,
+    meters: Meters,
+    threads: Threads,
+    router: Router,
+    *,
+    connected: Callable[[], bool],
+    lines: Lines | None = None,
 ) -> Watch:
-    """As the settings want it. lines: where requests are logged."""
+    """As the settings want it. connected: whether what gateways share can be reached. lines: of the log of requests."""
     answers = Answers(settings.feedback_answers, settings.feedback_bytes, settings.feedback_age_s)
     feedback = Feedback(answers, FeedbackMeters(meters.registry, lambda: answers.count(time.monotonic())), threads)
     drift = Drift(router, threads, meters.registry, settings.drift_rate)
@@ -65,7 +72,7 @@ def open_watch(
     capture = _open_capture(settings, meters) if settings.capture else None
     if capture is not None:
         witnesses.append(capture)
-    truths = Truths(feedback, _open_stream(settings.redis) if settings.redis else None)
+    truths = Truths(feedback, _open_stream(settings.redis) if settings.redis else None, connected)
     return Watch(tuple(witnesses), drift, feedback, truths, _open_records(settings, meters, lines), capture)
 
 
