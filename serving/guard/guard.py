@@ -149,14 +149,17 @@ class Guard:
             await asyncio.sleep(TICK_S)
 
     async def _lead(self) -> None:
-        """Leads whenever it is this gateway's turn, over all of them."""
+        """Leads whenever it is this gateway's turn, over all of them, and something is on trial."""
         while True:
             pause_s = TICK_S
+            if not self._watched:
+                await asyncio.sleep(pause_s)
+                continue
             try:
                 async with self._claims.turn(TURN) as turn:
                     self.leads = True
                     try:
-                        while turn.held:  # noqa: ASYNC110  (nothing tells)
+                        while turn.held and self._watched:  # noqa: ASYNC110  (nothing tells)
                             await asyncio.sleep(TICK_S)
                     finally:
                         self.leads = False

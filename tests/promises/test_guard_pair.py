@@ -39,12 +39,12 @@ def test_two_gateways_pool_what_they_see_and_one_acts_also_when_it_was_the_other
             }
             return [gateway for gateway, values in named.items() if values["tidegate_guard_leading"] == 1]
 
+        order = {"version": 2, "percent": 50, "force": True}
+        answer = httpx.post(f"{one.admin_url}/admin/models/colours/canary", json=order, timeout=60)
+        assert answer.status_code == 200, answer.text
         wait_until(lambda: len(leaders()) == 1, "one leads")
         [leader] = leaders()
         [survivor] = [gateway for gateway in gateways if gateway is not leader]
-        order = {"version": 2, "percent": 50, "force": True}
-        answer = httpx.post(f"{survivor.admin_url}/admin/models/colours/canary", json=order, timeout=60)
-        assert answer.status_code == 200, answer.text
         with httpx.Client(timeout=10) as client:
             wait_until(lambda: trial_at(survivor), "it is watched")
             time.sleep(2.5)  # both have said so
