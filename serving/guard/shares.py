@@ -73,6 +73,7 @@ class Errors(BesideOther):
             harmful=ours.share - theirs.share > self.policy.errors,
             measured=percent(ours.share),
             limit=percent(theirs.share + self.policy.errors),
+            over=ours.bad > 1,  # one may be chance; with more than are let pass it does not climb
             detail=f"{percent(ours.share)} of {ours.rows:,.0f} requests failed, "
             f"{percent(theirs.share)} of the other version's {theirs.rows:,.0f}",
         )

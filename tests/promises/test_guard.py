@@ -39,6 +39,7 @@ from serving.versions.orders import Promotion
 from serving.versions.router import Target
 
 RUNS = 20
+LEAST = 17  # promised are 95 %, of which chance makes fewer than these once in sixty; what came is printed
 RATE = 50.0  # of each model
 CLASSES = 10
 WITHIN_S = 30.0
@@ -153,7 +154,7 @@ class End:
 async def trials(parts: Parts, models: Sequence[str], scenario: Scenario) -> dict[str, End]:
     """Puts a canary of each model on trial and waits for their ends, or until the time is over."""
     disagreement = 0.99 if scenario.truths else 0.1
-    policy = Policy(mode="act", steps=(50, 100), step_s=12, step_requests=200, disagreement=disagreement)
+    policy = Policy(mode="act", steps=(50, 100), step_s=22, step_requests=300, disagreement=disagreement)
     ends: dict[str, End] = {}
     loads = [asyncio.create_task(load(parts, model, scenario, lambda: False)) for model in models]
     try:
@@ -203,7 +204,7 @@ def test_canaries_go_where_they_belong_within_half_a_minute(name, tmp_path):
     seconds = sorted(end.seconds for end in right)
     print(f"\n{name}: {len(right)} of {RUNS} as they should, {len(ends) - len(right)} otherwise", end="")
     print(f"; median {np.median(seconds):.1f} s, longest {seconds[-1]:.1f} s" if seconds else "")
-    assert len(right) >= RUNS * 0.95, [end for end in ends.values() if end not in right]
+    assert len(right) >= LEAST, [end for end in ends.values() if end not in right]
 
 
 def test_of_a_hundred_healthy_canaries_that_are_drawn_two_at_most_are_taken_back():
