@@ -16,7 +16,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from serving.trial import Policy, Seen
+from serving.trial import Policy, TrialSeen
 from serving.verdict import Verdict
 
 FOLDER: Final = "serving.ledgers"
@@ -136,14 +136,14 @@ class Member(_Part):
     ready: Mapping[str, tuple[int, ...]] = {}
     failed: Mapping[str, Mapping[int, str]] = {}
     preparing: Mapping[str, str] = Field(default={}, exclude_if=operator.not_)
-    trials: Mapping[str, Seen] = Field(default={}, exclude_if=operator.not_)
+    trials: Mapping[str, TrialSeen] = Field(default={}, exclude_if=operator.not_)
 
     def follows(self, document: Document) -> bool:
         return (self.epoch, self.revision) >= (document.epoch, document.revision)
 
 
 Edit = Callable[[Document], Document]
-Trials = Mapping[str, Seen]  # by model
+Trials = Mapping[str, TrialSeen]  # by model
 
 
 @dataclass(frozen=True, slots=True)

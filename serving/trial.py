@@ -83,7 +83,7 @@ class Counts(_Part):
         return _joined(self, before, lambda now, then: max(0, now - then))
 
 
-class Seen(_Part):
+class TrialSeen(_Part):
     """What one gateway has seen of a trial. began: when that was, as the history has it, by which the trial is known.
 
     candidate, other: what both versions did since; before: what the other one did until then.

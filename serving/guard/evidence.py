@@ -19,7 +19,7 @@ import numpy as np
 from serving.tensors import Array
 
 # How much worse a version may be, in parts of what the other one still gets right; which it is nobody knows before, so
-# the evidence is the mean over all of them, and the least fitting cost no more than the logarithm of their number.
+# the evidence is the weighted mean over all of them: a harm costs no more than the logarithm of its weight.
 HARMS: Final = (0.005, 0.02, 0.08, 0.3, 0.9)
 WEIGHTS: Final = (0.15, 0.3, 0.3, 0.15, 0.1)  # of what harm is more common
 TIMID: Final = 1e-9
@@ -62,7 +62,7 @@ class WorseThanOther:
     @property
     def log_e(self) -> float:
         """The evidence so far, as a natural logarithm."""
-        return _log_mean(self._logs + np.log(WEIGHTS) + math.log(len(WEIGHTS)))
+        return _weighed(self._logs)
 
     def add(self, candidate: Sample, other: Sample) -> None:
         """One block. What it is bet on comes from the blocks before alone."""
@@ -88,7 +88,7 @@ class WorseThanLimit:
     @property
     def log_e(self) -> float:
         """The evidence so far, as a natural logarithm."""
-        return _log_mean(self._logs + np.log(WEIGHTS) + math.log(len(WEIGHTS)))
+        return _weighed(self._logs)
 
     def add(self, candidate: Sample) -> None:
         """One block."""
@@ -160,6 +160,11 @@ def _log_ratio(sample: Sample, ours: Array, null: Array) -> Array:
 def _shares(seen: Array, guess: Array) -> Array:
     shares: Array = (seen + PRIOR_BIN_ROWS * guess) / (seen.sum() + PRIOR_BIN_ROWS)
     return shares
+
+
+def _weighed(logs: Array) -> float:
+    """Of bets on all HARMS, [..., harms], as one."""
+    return _log_mean(logs + np.log(WEIGHTS) + math.log(len(WEIGHTS)))
 
 
 def _log_mean(logs: Array) -> float:

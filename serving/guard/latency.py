@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from serving.guard.evidence import Sample, WorseThanLimit, WorseThanOther, mean_evidence, upper_bound
+from serving.guard.evidence import NOTHING, Sample, WorseThanLimit, WorseThanOther, mean_evidence, upper_bound
 from serving.guard.signal import Finding, Signal
 from serving.tensors import Array
 from serving.trial import SECONDS, STEPS_A_DOUBLING, Counts, Policy
@@ -36,7 +36,7 @@ class Latency(Signal):
             chance = self.limited() / len(QUANTILES)
             for quantile in QUANTILES:
                 bound = _bound(self._other, quantile)
-                beyond = _beyond(self._other, bound) if bound is not None else Sample(0.0, 0.0)
+                beyond = _beyond(self._other, bound) if bound is not None else NOTHING
                 self._limits[quantile] = WorseThanLimit(upper_bound(beyond, chance))
 
     def add(self, candidate: Counts, other: Counts) -> None:

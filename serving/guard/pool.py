@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from serving.guard.standing import Standing
 from serving.ledger import Member
-from serving.trial import NOTHING, Counts, Seen, total
+from serving.trial import NOTHING, Counts, TrialSeen, total
 
 
 @dataclass(slots=True)
@@ -15,7 +15,7 @@ class Pool:
     """The counts of one trial. What gateways say of an earlier one of the same versions is no word on it."""
 
     trial: Standing
-    _last: dict[str, Seen] = field(default_factory=dict)
+    _last: dict[str, TrialSeen] = field(default_factory=dict)
 
     def heard(self, members: Collection[Member]) -> bool:
         """Whether any of them has said something of it."""
@@ -35,7 +35,7 @@ class Pool:
             self._last[name] = seen
         return total(candidate), total(other)
 
-    def _said(self, members: Collection[Member]) -> Iterator[tuple[str, Seen]]:
+    def _said(self, members: Collection[Member]) -> Iterator[tuple[str, TrialSeen]]:
         for member in members:
             seen = member.trials.get(self.trial.model)
             if seen is not None and seen.began == self.trial.began:

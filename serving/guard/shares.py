@@ -6,11 +6,10 @@ import math
 from abc import abstractmethod
 from typing import Final
 
-from serving.guard.evidence import Sample, WorseThanLimit, WorseThanOther, upper_bound, with_groups
+from serving.guard.evidence import NOTHING, Sample, WorseThanLimit, WorseThanOther, upper_bound, with_groups
 from serving.guard.signal import Finding, Signal, percent
 from serving.trial import MOST_GROUPS, Counts, Policy
 
-NONE: Final = Sample(0.0, 0.0)
 CLASS_LIMIT: Final = 0.5
 LEAST_KNOWN: Final = 50  # rows from before the trial, to guess by
 LEAST_GUESS: Final = 0.001
@@ -35,7 +34,7 @@ class BesideOther(Signal):
     @property
     def other(self) -> Sample:
         """What was seen of the other version."""
-        return self._test.other if isinstance(self._test, WorseThanOther) else self._past or NONE
+        return self._test.other if isinstance(self._test, WorseThanOther) else self._past or NOTHING
 
     @abstractmethod
     def sample(self, counts: Counts) -> Sample:
@@ -73,7 +72,6 @@ class Errors(BesideOther):
             harmful=ours.share - theirs.share > self.policy.errors,
             measured=percent(ours.share),
             limit=percent(theirs.share + self.policy.errors),
-            over=ours.bad > 1,  # one may be chance; with more than are let pass it does not climb
             detail=f"{percent(ours.share)} of {ours.rows:,.0f} requests failed, "
             f"{percent(theirs.share)} of the other version's {theirs.rows:,.0f}",
         )

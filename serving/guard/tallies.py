@@ -12,7 +12,7 @@ from serving.guard.standing import Standing, policy_of, standing
 from serving.ledger import Document, Trials
 from serving.repository.layout import Index
 from serving.shadow import Shadows
-from serving.trial import BINS, NOTHING, Counts, Mode, Seen
+from serving.trial import BINS, NOTHING, Counts, Mode, TrialSeen
 from serving.versions.router import Router
 
 SNAPSHOT_S: Final = 10.0
@@ -104,7 +104,7 @@ class Tallies:
     def announced(self, document: Document, index: Index) -> Trials:
         """Of each model on trial, what was seen of it here. To be asked every second."""
         now_s = self._clock()
-        trials: dict[str, Seen] = {}
+        trials: dict[str, TrialSeen] = {}
         for model, pointers in document.models.items():
             policy = policy_of(model, pointers, index, self._mode)
             trial = standing(model, pointers, policy, now_s) if policy.mode != "off" else None
@@ -116,14 +116,14 @@ class Tallies:
                 trials[model] = self._seen(trial)
         return trials
 
-    def _seen(self, trial: Standing) -> Seen:
+    def _seen(self, trial: Standing) -> TrialSeen:
         """What came since this gateway first saw the trial, which is when it began to follow the pointers."""
         now = {version: self.counts(trial.model, version) for version in (trial.candidate, trial.other)}
         begun = self._begun.get(trial.model)
         if begun is None or begun.trial != trial.key:
             before = self._window(trial, now[trial.other]) if trial.kind == "promoted" else now[trial.other]
             begun = self._begun[trial.model] = _Begun(trial.key, now, before)
-        return Seen(
+        return TrialSeen(
             began=trial.began,
             candidate=now[trial.candidate].since(begun.counts[trial.candidate]),
             other=now[trial.other].since(begun.counts[trial.other]),

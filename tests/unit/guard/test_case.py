@@ -123,6 +123,15 @@ def test_a_difference_that_is_let_pass_is_never_enough():
     assert errors.strength == pytest.approx(0.99)
 
 
+@pytest.mark.parametrize(("failed", "over"), [(0, False), (2, True)])
+def test_more_failures_than_are_let_pass_hold_a_canary_up_before_they_prove_anything(failed, over):
+    case = Case(POLICY, known=counts(1000))
+    case.add(counts(300, failed=failed), counts(300))
+    errors = named(case)["errors"]
+    assert not errors.proven
+    assert errors.over == over
+
+
 def test_a_version_that_is_wrong_about_one_thing_is_told_by_that_thing():
     case = Case(POLICY)
     for _ in range(20):

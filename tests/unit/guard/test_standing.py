@@ -11,7 +11,7 @@ from serving.guard.standing import Standing, policy_of, standing
 from serving.ledger import Canary, Member, Pointers, Record
 from serving.repository.layout import Index
 from serving.timestamp import timestamp
-from serving.trial import Counts, Policy, Seen
+from serving.trial import Counts, Policy, TrialSeen
 
 POLICY = Policy(watch_s=100)
 NOW_S = 1_000_000.0
@@ -105,7 +105,7 @@ TRIAL = Standing("m", "canary", 2, 1, 10, "now", "now")
 
 
 def member(name: str, candidate: int, began: str = "now", before: int = 0) -> Member:
-    seen = Seen(
+    seen = TrialSeen(
         began=began,
         candidate=Counts(answered=candidate),
         other=Counts(answered=10 * candidate),
