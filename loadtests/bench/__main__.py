@@ -11,13 +11,13 @@ from pathlib import Path
 
 import click
 
-from loadtests.bench import behind, photo, protocol, report, search, tiny
+from loadtests.bench import behind, photo, protocol, report, search, tiny, watched
 from loadtests.bench.comparison import AnswersDiffer, Comparison, Turns
 from loadtests.bench.perf_analyzer import PerfAnalyzerFailed
 from loadtests.bench.wrk import INSTALL, WrkFailed
 from loadtests.server_process import ServerFailed
 
-COMPARISONS = ("tiny", "photo", "triton", "protocol", "search")
+COMPARISONS = ("tiny", "photo", "triton", "protocol", "search", "watched")
 
 
 @click.command(context_settings={"show_default": True})
@@ -59,7 +59,9 @@ def _compare(name: str, turns: Turns, repository: Path) -> Comparison:
         return search.compare(turns, search.in_clusters())
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
-        raise click.ClickException("tiny wants two cores: one for the server, one for the load.")
+        raise click.ClickException(f"{name} wants two cores: one for the server, one for the load.")
+    if name == "watched":
+        return watched.compare(turns, repository, cores)
     return tiny.compare(turns, cores)
 
 

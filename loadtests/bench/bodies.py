@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from loadtests.bench.tiny_model import SIDE
 
 PHOTO: Final = Path(sklearn.__file__).parent / "datasets" / "images" / "china.jpg"  # 640 x 427, 192 KiB
 JSON: Final = "application/json"
+PNG: Final = "image/png"
 _BOUNDARY: Final = "tidegate-bench-boundary"
 MULTIPART: Final = f"multipart/form-data; boundary={_BOUNDARY}"
 
@@ -35,6 +37,14 @@ def photo_form() -> bytes:
     disposition = b'Content-Disposition: form-data; name="image"; filename="china.jpg"'
     head = b"--%s\r\n%s\r\nContent-Type: image/jpeg\r\n\r\n" % (_BOUNDARY.encode(), disposition)
     return b"%s%s\r\n--%s--\r\n" % (head, PHOTO.read_bytes(), _BOUNDARY.encode())
+
+
+def small_png() -> bytes:
+    """The photo in grey and small, as a file."""
+    file = io.BytesIO()
+    with PIL.Image.open(PHOTO) as photo:
+        photo.convert("L").resize((SIDE, SIDE)).save(file, "PNG")
+    return file.getvalue()
 
 
 def _pixels() -> list[float]:

@@ -14,9 +14,9 @@ from typing import ClassVar, Final
 
 from serving.trial import Counts, Policy
 
-# Of the risk, what each signal may take.
+# Of the risk, what each signal may take: the most for the one that is the slowest to tell.
 SHARES: Final[Mapping[str, float]] = {
-    "errors": 0.5, "latency": 0.15, "disagreement": 0.1, "live_metric": 0.15, "drift": 0.1,
+    "errors": 0.6, "latency": 0.1, "disagreement": 0.1, "live_metric": 0.1, "drift": 0.1,
 }  # fmt: skip
 UNPROVEN: Final = 0.99
 

@@ -259,12 +259,18 @@ def test_versions_and_callers_who_stay_with_one(gateway):
 # Meters
 
 
+def series(gateway) -> set[str]:
+    """But those of the guard, which begins to weigh a canary within a second."""
+    found = metrics(gateway.admin_url)
+    return {f"{one.name} {one.labels}" for one in found if not one.name.startswith("tidegate_guard")}
+
+
 def test_answers_are_counted_by_method_and_status_and_nothing_of_a_caller_s(gateway, client):
-    before = len(metrics(gateway.admin_url))
+    before = series(gateway)
     for i in range(50):
         refused(lambda i=i: client.infer(f"nobody-{i}", [tensor("x", X)], request_id=str(i)), StatusCode.NOT_FOUND)
     found = metrics(gateway.admin_url)
-    assert len(found) - before < 5
+    assert len(series(gateway) - before) < 5
     routes = {one.labels["route"] for one in found if one.name == "tidegate_http_responses_total"}
     assert {"grpc ModelInfer"} <= {route for route in routes if route.startswith("grpc ")}
     assert {route.removeprefix("grpc ") for route in routes if route.startswith("grpc ")} <= {

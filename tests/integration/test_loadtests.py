@@ -185,7 +185,10 @@ def test_a_scenario_that_cannot_be_read_is_wrong_usage(request, tmp_path):
 
 
 def test_the_capacity_of_a_known_engine_is_found(request, repository, tmp_path):
-    """Runs of one row take 4 ms, one at a time: at most 250 a second. How near, is measured in tests/promises."""
+    """Runs of one row take 4 ms, one at a time: 250 a second. How near, is measured in tests/promises.
+
+    A step lasts a second and an answer may take .3 s: a rate of up to 250 * 1.3 passes before its queue is too long.
+    """
     config = repository / "colours" / "config.pbtxt"
     config.write_text(re.sub("max_batch_size: .*", "max_batch_size: 1", config.read_text()))
     slo, out = tmp_path / "slo.toml", tmp_path / "out"
@@ -195,7 +198,7 @@ def test_the_capacity_of_a_known_engine_is_found(request, repository, tmp_path):
     done = load_test(request.config.rootpath, "capacity", *options, *effort, "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((out / "capacity.json").read_text())
-    assert 0 < found["capacity"] < 260
+    assert 0 < found["capacity"] < 330
     assert found["above"] > found["capacity"]
     assert max(found["closed"]) < 260
     assert f"Capacity {found['capacity']:.1f}/s" in done.stdout
