@@ -20,7 +20,7 @@ from serving.monitoring.windows import Layout
 from serving.observation.drift_meters import DriftMeters
 from serving.observation.drift_report import DriftReport, report_of
 from serving.observation.seen import Seen
-from serving.observation.watched import Watched
+from serving.observation.seen_version import SeenVersion
 from serving.threads import Threads
 from serving.versions.resident import Resident
 from serving.versions.router import Router
@@ -46,7 +46,7 @@ class Drift:
     ) -> None:
         self._rate = rate
         self._router, self._threads, self._clock = router, threads, clock
-        self._versions: dict[tuple[str, int], Watched] = {}
+        self._versions: dict[tuple[str, int], SeenVersion] = {}
         self._budgets: dict[tuple[str, int], tuple[float, float]] = {}  # requests left, and when that was
         self._resting: dict[Resident, float] = {}  # until when no request of it will be looked at
         self._closely: frozenset[str] = frozenset()
@@ -95,9 +95,9 @@ class Drift:
         residents = self._router.residents(model)
         if not residents:
             raise ModelNotFound("There is no model of that name with a version loaded.")
-        return report_of(model, [self._versions.get(_key(one)) or Watched(one) for one in residents], self._clock())
+        return report_of(model, [self._versions.get(_key(one)) or SeenVersion(one) for one in residents], self._clock())
 
-    def watched(self) -> list[Watched]:
+    def watched(self) -> list[SeenVersion]:
         """The loaded versions of which something was asked."""
         loaded = {_key(resident): resident for resident in self._router.residents()}
         for key, watched in list(self._versions.items()):
@@ -113,7 +113,7 @@ class Drift:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _find(self, resident: Resident) -> Watched | None:
+    def _find(self, resident: Resident) -> SeenVersion | None:
         """Of a version that nobody can ask for any more, None."""
         key = _key(resident)
         found = self._versions.get(key)
@@ -121,11 +121,11 @@ class Drift:
             self.watched()  # so that those which were unloaded go
             for one in self._router.residents(resident.version.model):  # all, for their bins
                 if _key(one) not in self._versions:
-                    self._versions[_key(one)] = Watched(one)
+                    self._versions[_key(one)] = SeenVersion(one)
             found = self._versions.get(key)
         return found if found and found.resident is resident else None
 
-    def _may_look(self, watched: Watched) -> bool:
+    def _may_look(self, watched: SeenVersion) -> bool:
         now_s, key = self._clock(), (watched.model, watched.number)
         rate = max(CLOSELY, self._rate) if watched.model in self._closely else self._rate
         left, then_s = self._budgets.get(key, (rate * SAVED_S, now_s))
@@ -135,7 +135,7 @@ class Drift:
             self._resting[watched.resident] = now_s + (1 - left) / rate
         return left >= 1
 
-    async def _look(self, watched: Watched, seen: Seen) -> None:
+    async def _look(self, watched: SeenVersion, seen: Seen) -> None:
         task = seen.resident.task
         try:
             if task is not None:

@@ -8,7 +8,7 @@ from typing import Final
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from serving.observation.watched import Watched
+from serving.observation.seen_version import SeenVersion
 
 FRESH_S: Final = 1.0  # figures are computed no oftener
 
@@ -24,7 +24,7 @@ _BY_FEATURE: Final = (
 class DriftMeters(Collector):
     """watched: gives the versions; all is called on the event loop, scrapes too."""
 
-    def __init__(self, watched: Callable[[], list[Watched]], clock: Callable[[], float]) -> None:
+    def __init__(self, watched: Callable[[], list[SeenVersion]], clock: Callable[[], float]) -> None:
         self._watched, self._clock = watched, clock
         self._families: list[GaugeMetricFamily] = []
         self._then_s = float("-inf")
@@ -48,7 +48,7 @@ def _families() -> list[GaugeMetricFamily]:
     ]
 
 
-def _filled(watched: list[Watched], now_s: float) -> list[GaugeMetricFamily]:
+def _filled(watched: list[SeenVersion], now_s: float) -> list[GaugeMetricFamily]:
     families = _families()
     *by_feature, rows = families
     for one in watched:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from serving.monitoring.drift import LEAST_ROWS
-from serving.observation.watched import LEARNED, Judged, Side, Source, Watched
+from serving.observation.seen_version import LEARNED, Judged, SeenVersion, Side, Source
 
 
 class FeatureDrift(BaseModel):
@@ -44,13 +44,13 @@ class DriftReport(BaseModel):
     versions: list[VersionDrift]
 
 
-def report_of(model: str, watched: Sequence[Watched], now_s: float) -> DriftReport:
+def report_of(model: str, watched: Sequence[SeenVersion], now_s: float) -> DriftReport:
     """Of the versions in their order."""
     ordered = sorted(watched, key=lambda one: one.number)
     return DriftReport(model=model, versions=[_version(one, now_s) for one in ordered])
 
 
-def _version(watched: Watched, now_s: float) -> VersionDrift:
+def _version(watched: SeenVersion, now_s: float) -> VersionDrift:
     features = [_feature(name, judged) for name, judged in watched.judged(now_s).items()]
     rows = watched.window_rows(now_s)
     version = VersionDrift(

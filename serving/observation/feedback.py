@@ -52,7 +52,7 @@ class Told(NamedTuple):
     caller: str = ""
 
 
-class Verdict(BaseModel):
+class Scored(BaseModel):
     """What came of a truth. error: as of Score."""
 
     model: str
@@ -119,7 +119,7 @@ class Feedback:
         """Counts truths that went to other gateways."""
         self._meters.count(UNKNOWN_MODEL, "passed_on", count)
 
-    async def tell(self, told: Told) -> Verdict:
+    async def tell(self, told: Told) -> Scored:
         """Scores an answer by the truth. AnswerNotFound: there is none of that id, or it was for another caller;
         TruthInvalid: the truth does not fit; TruthGiven: it is not the one that was told before. QueueFull: too many at
         once.
@@ -142,7 +142,7 @@ class Feedback:
             raise self._unknown()
         self.answers.judge(told.request_id, one, digest, score, self._clock())
         self._count(one.task, score)
-        return _verdict(one.task, score)
+        return _scored(one.task, score)
 
     def sums(self, model: str, version: int) -> Sums:
         """What truths have said of a version so far."""
@@ -176,14 +176,14 @@ class Feedback:
             remedy="Send the X-Request-Id of an answer that takes truths, soon, and with the same key.",
         )
 
-    def _again(self, one: Judged, digest: bytes) -> Verdict:
+    def _again(self, one: Judged, digest: bytes) -> Scored:
         same = one.truth == digest
         self._meters.count(one.task.model, "repeated" if same else "conflicting")
         if not same:
             raise TruthGiven(
                 "Another truth was told of this answer before; it counts.", remedy="Send one truth for each answer."
             )
-        return _verdict(one.task, one.score)
+        return _scored(one.task, one.score)
 
     def _count(self, task: Task[Any], score: Score) -> None:
         key = (task.model, task.version)
@@ -209,10 +209,8 @@ def _digest(truth: Any) -> bytes:
     return hashlib.blake2b(written, digest_size=8).digest()
 
 
-def _verdict(task: Task[Any], score: Score) -> Verdict:
-    return Verdict(
-        model=task.model, version=task.version, metric=score.metric, quality=score.quality, error=score.error
-    )
+def _scored(task: Task[Any], score: Score) -> Scored:
+    return Scored(model=task.model, version=task.version, metric=score.metric, quality=score.quality, error=score.error)
 
 
 def _shown(version: int, live: _Live) -> LiveMetric:

@@ -17,7 +17,7 @@ import orjson
 
 from serving.away import Away
 from serving.errors import Busy, TidegateError
-from serving.observation.feedback import Feedback, Told, Verdict
+from serving.observation.feedback import Feedback, Scored, Told
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class PassedOn:
     """A truth that other gateways will look at."""
 
 
-Outcome = Verdict | PassedOn | TidegateError
+Outcome = Scored | PassedOn | TidegateError
 
 
 class Truths:
@@ -100,7 +100,7 @@ class Truths:
         self._feedback.passed_on(len(texts))
         return PassedOn()
 
-    async def _score(self, told: Told) -> Verdict | TidegateError:
+    async def _score(self, told: Told) -> Scored | TidegateError:
         try:
             return await self._feedback.tell(told)
         except TidegateError as error:

@@ -100,6 +100,8 @@ def test_lists_the_models_of_a_gateway(tmp_path):
         (["levitate"], 2, "No such command"),
         (["serve", "--port", "many"], 2, "not a valid integer"),
         (["serve", "--port", "70000"], 1, "--port (TIDEGATE_PORT)"),
+        (["serve", "--guard", "perhaps"], 2, "'off', 'advise', 'act'"),
+        (["serve", "--capture", "3"], 1, "--capture (TIDEGATE_CAPTURE)"),
         (["serve", "--host", "0.0.0.0", "--keys", "/nowhere/keys.json"], 1, "tidegate keys add NAME"),  # noqa: S104  (refused)
         (["serve", "--engine", "steam", "--port", "0", "--admin-port", "0"], 1, "There are: fake, onnx, triton."),
     ],
@@ -112,6 +114,8 @@ def test_lists_the_models_of_a_gateway(tmp_path):
         "an unknown command",
         "a port of letters",
         "a port too high",
+        "no such mode",
+        "more than all requests",
         "not loopback",
         "an unknown engine",
     ],

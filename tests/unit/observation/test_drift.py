@@ -17,7 +17,7 @@ from serving.errors import ModelNotFound
 from serving.monitoring.reference import Numbers, Reference
 from serving.observation.drift import CLOSELY, RATE, SAVED_S, Drift
 from serving.observation.seen import Seen
-from serving.observation.watched import LEARNED
+from serving.observation.seen_version import LEARNED
 from serving.repository.layout import read_version
 from serving.task import Request
 from serving.tasks.classify import Classify, ClassifyParameters, ClassifyReply, Prediction

@@ -53,7 +53,7 @@ class Panel:
         }
 
 
-class Watched:
+class SeenVersion:
     """A version since it was loaded. What its manifest has no bins for is learned from its first requests."""
 
     def __init__(self, resident: Resident) -> None:
