@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+from bars import at_least, measured
 from http_rig import picture
 from versions_rig import FakeGate
 
@@ -195,6 +196,7 @@ async def all_trials(folder: Path, scenario: Scenario) -> dict[str, End]:
     return ends
 
 
+@measured
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_canaries_go_where_they_belong_within_half_a_minute(name, tmp_path):
     scenario = SCENARIOS[name]
@@ -204,7 +206,7 @@ def test_canaries_go_where_they_belong_within_half_a_minute(name, tmp_path):
     seconds = sorted(end.seconds for end in right)
     print(f"\n{name}: {len(right)} of {RUNS} as they should, {len(ends) - len(right)} otherwise", end="")
     print(f"; median {np.median(seconds):.1f} s, longest {seconds[-1]:.1f} s" if seconds else "")
-    assert len(right) >= LEAST, [end for end in ends.values() if end not in right]
+    at_least(LEAST, len(right), f"of {RUNS}; not so: {[end for end in ends.values() if end not in right]}")
 
 
 def test_of_a_hundred_healthy_canaries_that_are_drawn_two_at_most_are_taken_back():

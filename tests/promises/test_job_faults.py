@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 import tiny
+from bars import at_most, measured
 from fault_proxy import FaultProxy, fault_proxy
 from forked import forker
 from job_rig import ASYNC, ended_now, order
@@ -141,6 +142,7 @@ def wait_for_step(http: httpx.Client, ident: str) -> None:
     raise AssertionError("it never runs")
 
 
+@measured
 @pytest.mark.parametrize("fault", EVERY, ids=lambda fault: fault.__name__)
 def test_jobs_are_refused_and_come_back_with_all_that_were_acknowledged(spoilt, fault):
     server, proxy, url = spoilt
@@ -169,5 +171,5 @@ def test_jobs_are_refused_and_come_back_with_all_that_were_acknowledged(spoilt, 
         )
         assert all(is_away(one) or one.status_code == 202 for one in ordered), {one.text for one in ordered}
         assert is_away(ordered[-1])
-        assert max(client.took_s) < SOON_S
-        assert max(drawn_s) < DRAWN_S
+        at_most(SOON_S, max(client.took_s), "an order")
+        at_most(DRAWN_S, max(drawn_s), "a picture that is waited for")

@@ -19,6 +19,7 @@ import httpx
 import job_poison
 import pytest
 import tiny
+from bars import at_most, measured
 from forked import Forked, forker
 from job_rig import ASYNC, ended_now, events_now, order
 from redis_rig import redis_server
@@ -135,6 +136,7 @@ def check_its_end(client: httpx.Client, key: str, job: dict[str, Any]) -> None:
     assert (again.status_code, again.json()) == (202, job)
 
 
+@measured
 def test_a_job_of_a_gateway_that_died_is_anothers_within_two_leases(tmp_path, repository, store):
     took_s = []
     with forker(tmp_path, TIDEGATE_JOB_LEASE_S=str(LEASE_S), **store) as gateways:
@@ -154,7 +156,7 @@ def test_a_job_of_a_gateway_that_died_is_anothers_within_two_leases(tmp_path, re
                 assert client.delete(f"/v1/jobs/{ident}").json()["status"] == "cancelled"
             heir.kill()
     print(f"\nbegun anew after {', '.join(f'{one:.2f}' for one in took_s)} s, of leases of {LEASE_S} s")
-    assert max(took_s) <= 2 * LEASE_S
+    at_most(2 * LEASE_S, max(took_s))
 
 
 def wait_for_step(client: httpx.Client, ident: str) -> None:

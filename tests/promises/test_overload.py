@@ -14,6 +14,7 @@ from urllib.request import urlopen
 import pytest
 import tiny
 import uvloop
+from bars import at_least, at_most, measured
 from open_loop import Outcome, closed_loop, open_loop
 
 QUEUE_ROWS = 16
@@ -52,6 +53,7 @@ def peak(gateway) -> float:
     return uvloop.run(closed_loop(*gateway[:2], REQUEST, callers=8, seconds=5)).rate(200)
 
 
+@measured
 @pytest.mark.parametrize("factor", [2, 5, 10])
 def test_goodput_stays_and_the_rest_is_refused_at_once(gateway, unloaded, peak, factor):
     host, port, admin = gateway
@@ -66,10 +68,7 @@ def test_goodput_stays_and_the_rest_is_refused_at_once(gateway, unloaded, peak, 
             await asyncio.sleep(0.2)
         return await load, sorted(probes)
 
-    for _ in range(3):  # what else goes on at this machine can only lower it
-        outcome, probes = uvloop.run(main())
-        if outcome.rate(200) >= 0.85 * peak:
-            break
+    outcome, probes = uvloop.run(main())
     queue_s = QUEUE_ROWS / peak
     print(
         f"\n{factor}x: peak {peak:.0f}/s, goodput {outcome.rate(200) / peak:.1%} of it; accepted p99 "
@@ -80,17 +79,18 @@ def test_goodput_stays_and_the_rest_is_refused_at_once(gateway, unloaded, peak, 
     assert set(outcome.seconds) == {200, 503}, "nothing but answers and refusals"
     assert outcome.retry_after <= set("12345")
     assert len(outcome.retry_after) > 1, "spread, so that the refused do not come back together"
-    assert outcome.rate(200) >= 0.85 * peak
-    assert outcome.percentile(200, 0.99) <= 3 * unloaded.percentile(200, 0.99) + queue_s + 0.05
-    assert outcome.percentile(503, 0.99) < 0.1
-    assert probes[-1] < 0.1, "probes are never shed and never starved"
+    at_least(0.85 * peak, outcome.rate(200), "goodput")
+    at_most(3 * unloaded.percentile(200, 0.99) + queue_s + 0.05, outcome.percentile(200, 0.99), "p99 of the accepted")
+    at_most(0.1, outcome.percentile(503, 0.99), "p99 of the refused")
+    at_most(0.1, probes[-1], "probes are never shed and never starved")
 
 
+@measured
 def test_after_the_load_it_is_as_quick_as_before(gateway, unloaded, peak):
     host, port, _ = gateway
     uvloop.run(open_loop(host, port, REQUEST, rate=5 * peak, seconds=3))
     time.sleep(1)  # what is promised is to have recovered within five
     after = uvloop.run(open_loop(host, port, REQUEST, rate=150, seconds=5, seed=1))
     assert set(after.seconds) == {200}
-    assert after.percentile(200, 0.5) <= 1.2 * unloaded.percentile(200, 0.5)
-    assert after.percentile(200, 0.99) <= 2 * unloaded.percentile(200, 0.99) + 0.005
+    at_most(1.2 * unloaded.percentile(200, 0.5), after.percentile(200, 0.5), "p50")
+    at_most(2 * unloaded.percentile(200, 0.99) + 0.005, after.percentile(200, 0.99), "p99")

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 import tiny
+from bars import at_most, measured
 from fault_proxy import fault_proxy
 from http_rig import Process, gateway_process, metrics, picture
 from redis_faults import EVERY
@@ -100,6 +101,7 @@ def connected(gateway: Process) -> bool:
     return next(one.value for one in metrics(gateway.admin_url) if one.name == "tidegate_ledger_connected") == 1
 
 
+@measured
 @pytest.mark.parametrize("fault", EVERY, ids=lambda fault: fault.__name__)
 def test_callers_notice_nothing_and_gateways_agree_again_within_two_seconds(pair, fault):
     folder, server, proxies, gateways, callers = pair
@@ -132,11 +134,12 @@ def test_callers_notice_nothing_and_gateways_agree_again_within_two_seconds(pair
         f"{p99(answers) * 1e3:.1f} ms; agreed after {back_s * 1e3:.0f} ms; {tried} connections tried"
     )
     assert failed == []
-    assert p99(answers) < before_s + ADDED_S
     assert refusals == [503, 503]
-    assert tried <= 2 * DOWN_S + 4
+    at_most(before_s + ADDED_S, p99(answers), "p99")
+    at_most(2 * DOWN_S + 4, tried, "connections")
 
 
+@measured
 def test_a_change_reaches_both_gateways_at_once(pair):
     folder, server, _, _, callers = pair
     took_s = []
@@ -148,7 +151,7 @@ def test_a_change_reaches_both_gateways_at_once(pair):
         took_s.append(time.monotonic() - started_s)
     took_s.sort()
     print(f"\nboth follow a change after {took_s[10] * 1e3:.0f} ms, at most {took_s[-1] * 1e3:.0f} ms")
-    assert took_s[10] < 0.1
+    at_most(0.1, took_s[10])
 
 
 def test_gateways_that_start_while_redis_is_down_serve_what_they_knew(pair):

@@ -14,15 +14,16 @@ import httpx
 import psutil
 import pytest
 import unet_rig
+from bars import at_least, measured
 from http_rig import gateway_process
 
 from serving.gateway.errors import IMAGES_PATH
 
 CALLERS = 8
 ROUNDS = 5
-TRIES = 4  # what else goes on at this machine only makes them slower at once, when both cores are wanted
 
 
+@measured
 @pytest.mark.parametrize("guidance", [4, 1], ids=["two rows a step", "a row a step"])
 def test_eight_at_once_are_drawn_no_slower_than_eight_in_a_row(tmp_path, guidance):
     """The median of several rounds, each of which has both: the machine's speed drifts. A run goes on on each core."""
@@ -57,9 +58,6 @@ def test_eight_at_once_are_drawn_no_slower_than_eight_in_a_row(tmp_path, guidanc
             return statistics.median(seconds), statistics.median(processor)
 
         ask(0)
-        for _ in range(TRIES):
-            quicker, cheaper = rounds()
-            if quicker >= 1.0 and cheaper >= 0.95:
-                break
-    assert cheaper >= 0.95, "drawn together they are no more work"
-    assert quicker >= 1.0
+        quicker, cheaper = rounds()
+    at_least(0.95, cheaper, "drawn together they are no more work")
+    at_least(1.0, quicker)
