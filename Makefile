@@ -56,7 +56,7 @@ serve: .venv/.serve ## start on http://127.0.0.1:8080 with the models in model_r
 	  $(if $(GRPC_PORT),--grpc-port $(GRPC_PORT))
 
 test: .venv/.dev ## the whole test suite, two files at a time
-	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --cov --cov-report=term:skip-covered $(LESS_COVERED)
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(LESS_COVERED)
 
 test-promises: .venv/.dev ## what users may rely on: overload, switches, faults, kills, each family trained; most of an hour
 	@$(BIN)/python -m pytest tests/promises -s

@@ -115,7 +115,7 @@ def test_what_is_promised_is_kept_and_the_report_says_so(request, repository, sc
 
 def test_a_model_made_slow_turns_it_red(request, repository, scenario, slo):
     """The shipped fake engine takes 1.5 s a run, in a gateway that is otherwise the same."""
-    options = ["--repository", repository, "--scenario", scenario, "--slo", slo, "--fake-ms"]
+    options = ["--repository", repository, "--scenario", scenario, "--slo", slo, "--seconds", 1, "--fake-ms"]
     assert load_test(request.config.rootpath, "run", *options, 1).returncode == 0
     done = load_test(request.config.rootpath, "run", *options, 1500)
     assert done.returncode == 1, done.stdout + done.stderr
@@ -194,7 +194,7 @@ def test_the_capacity_of_a_known_engine_is_found(request, repository, tmp_path):
     slo, out = tmp_path / "slo.toml", tmp_path / "out"
     slo.write_text("[default]\np99_ms = 300\n[generator]\nlate_p99_ms = 10000\n")
     options = ["--repository", repository, "--fake-ms", 4, "--model", "colours", "--slo", slo, "--picture", "example"]
-    effort = ["--seconds", 1, "--first", 100, "--resolution", 0.25]
+    effort = ["--seconds", 1, "--first", 200, "--resolution", 0.5]
     done = load_test(request.config.rootpath, "capacity", *options, *effort, "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((out / "capacity.json").read_text())
