@@ -170,17 +170,20 @@ class Pipeline:
         group: Callable[[], str] = str,
     ) -> Callable[[], None] | None:
         """What starts a copy of an answered request; None when no version is in the shadow, or on trial and watched."""
-        shadow = self._router.shadow(resident)
-        if shadow is None and self._shadows.due(resident.version.model):
-            shadow = self._router.canary(resident)
-        if shadow is None:
+        other, control = self._router.shadow(resident), False
+        if other is None and self._shadows.due(resident.version.model):
+            other = self._router.canary(resident)
+            if other is None:
+                other, control = self._router.control(resident), True
+        if other is None:
             return None
 
         async def run() -> float:
-            with shadow:
-                return await compare(shadow)
+            with other:
+                return await compare(other)
 
-        return lambda: self._shadows.offer(shadow.version.model, shadow.version.number, run, group())
+        version = other.version
+        return lambda: self._shadows.offer(version.model, version.number, run, group(), control=control)
 
 
 def _of_one(watcher: Watcher | None, index: int) -> Watcher | None:

@@ -159,7 +159,7 @@ class Meters:
 
         self.shadows = Counter(
             "tidegate_shadow_requests",
-            "Copies for a version in the shadow, by outcome: compared, failed, passed_by.",
+            "Copies for a version on trial, by outcome: compared, failed, passed_by; control_...: for the other.",
             ("model", "version", "outcome"),
             registry=self.registry,
         )
@@ -205,7 +205,7 @@ class Meters:
         )
 
     def shadow(self, model: str, version: int, outcome: str, agreement: float = 0.0) -> None:
-        """One copy for a version in the shadow."""
+        """One copy for a version on trial, or one for the version beside it, a control."""
         self.shadows.labels(model, str(version), outcome).inc()
         if outcome == "compared":
             self.shadow_agreement.labels(model, str(version)).inc(agreement)

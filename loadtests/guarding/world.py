@@ -23,8 +23,8 @@ class World:
     """rate: requests a second, of both versions. The rest: first the other version's, then the candidate's.
 
     truths: the share of requests that one is sent for. looked_at: inputs a second of each version, at most; copied:
-    requests of the other version a second, at most. drifted: how far the candidate's inputs are shifted, in bins.
-    wrong_class: whether the candidate is always wrong about one class of ten.
+    requests of both versions a second, at most, each for the other one. drifted: how far the candidate's inputs are
+    shifted, in bins. wrong_class: whether the candidate is always wrong about one class of ten.
     """
 
     rate: float = 50.0
@@ -34,7 +34,7 @@ class World:
     good: tuple[float, float] = (0.9, 0.9)
     truths: float = 0.1
     looked_at: float = 20.0
-    copied: float = 20.0
+    copied: float = 32.0
     drifted: float = 0.0
     wrong_class: bool = False
 
@@ -71,7 +71,8 @@ def run(world: World, policy: Policy, seed: int, *, percent: float = 50.0, longe
         share = percent / 100
         candidate = _counts(world, chance, world.rate * share, candidate=True)
         other = _counts(world, chance, world.rate * (1 - share), candidate=False)
-        case.add(_with_copies(world, chance, candidate, other), other)
+        candidate, other = _with_copies(world, chance, candidate, other, share)
+        case.add(candidate, other)
         requests = case.requests - step_from
         decision = decide(policy, "canary", case.findings(), percent=percent, step_s=step_s, step_requests=requests)
         if isinstance(decision, Back) or (isinstance(decision, Advance) and decision.percent is None):
@@ -102,13 +103,20 @@ def _counts(world: World, chance: np.random.Generator, rate: float, *, candidate
     )
 
 
-def _with_copies(world: World, chance: np.random.Generator, candidate: Counts, other: Counts) -> Counts:
-    copied = min(other.answered, int(world.copied))
+def _with_copies(
+    world: World, chance: np.random.Generator, candidate: Counts, other: Counts, share: float
+) -> tuple[Counts, Counts]:
+    """Both, with the copies that each got of the other's requests; a canary's are copied while it has half at most."""
+    back = share if share <= 0.5 else 0.0
+    copied = min(other.answered, int(world.copied * (1 - back)))
     failed = int(chance.binomial(copied, world.errors[1]))
     differing = _by_class(chance, copied - failed, world.disagreement, wrong=world.wrong_class)
     together = sum(bad for _, bad in differing.values())
     figures = {"copies": copied - failed, "copies_failed": failed, "disagreement": together, "copies_by": differing}
-    return candidate.model_copy(update=figures)
+    controls = min(candidate.answered, int(world.copied * back))
+    controls_failed = int(chance.binomial(controls, world.errors[0]))
+    controlled = {"copies": controls - controls_failed, "copies_failed": controls_failed}
+    return candidate.model_copy(update=figures), other.model_copy(update=controlled)
 
 
 def _by_class(chance: np.random.Generator, rows: int, bad: float, *, wrong: bool) -> dict[str, tuple[int, float]]:

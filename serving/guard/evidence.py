@@ -74,7 +74,7 @@ class WorseThanOther:
             gained = _log_ratio(candidate, ours, both) + _log_ratio(other, np.full_like(ours, theirs), both)
             bold = np.array([[1.0], [float(self.known or self.other.rows >= WARY_ROWS)]])
             self._logs = self._logs + bold * gained
-        self.candidate, self.other = _sum(self.candidate, candidate), _sum(self.other, other)
+        self.candidate, self.other = together(self.candidate, candidate), together(self.other, other)
 
 
 @dataclass(slots=True)
@@ -95,7 +95,7 @@ class WorseThanLimit:
         limit = min(max(self.limit, TIMID), 1 - TIMID)
         ours = np.clip(limit + np.asarray(HARMS) * (1 - limit), TIMID, 1 - TIMID)
         self._logs = self._logs + _log_ratio(candidate, ours, np.full_like(ours, limit))
-        self.candidate = _sum(self.candidate, candidate)
+        self.candidate = together(self.candidate, candidate)
 
 
 @dataclass(slots=True)
@@ -122,6 +122,11 @@ class OtherKind:
             both = (rows * ours + others * theirs) / (rows + others)
             self.log_e += float(candidate @ np.log(ours / both) + other @ np.log(theirs / both))
         self.candidate, self.other = self.candidate + candidate, self.other + other
+
+
+def together(one: Sample, other: Sample) -> Sample:
+    """Both."""
+    return Sample(one.rows + other.rows, one.bad + other.bad)
 
 
 def upper_bound(past: Sample, chance: float) -> float:
@@ -179,7 +184,3 @@ def _divergence(share: float, other: float) -> float:
     first = share * math.log(share / other) if share else 0.0
     rest = (1 - share) * math.log((1 - share) / (1 - other)) if share < 1 else 0.0
     return first + rest
-
-
-def _sum(one: Sample, other: Sample) -> Sample:
-    return Sample(one.rows + other.rows, one.bad + other.bad)

@@ -6,7 +6,15 @@ import math
 from abc import abstractmethod
 from typing import Final
 
-from serving.guard.evidence import NOTHING, Sample, WorseThanLimit, WorseThanOther, upper_bound, with_groups
+from serving.guard.evidence import (
+    NOTHING,
+    Sample,
+    WorseThanLimit,
+    WorseThanOther,
+    together,
+    upper_bound,
+    with_groups,
+)
 from serving.guard.signal import Finding, Signal, percent
 from serving.trial import MOST_GROUPS, Counts, Policy
 
@@ -40,6 +48,11 @@ class BesideOther(Signal):
     def sample(self, counts: Counts) -> Sample:
         """What of these counts is judged."""
 
+    def beside(self, candidate: Counts, other: Counts) -> Sample:
+        """What of the other version's counts the candidate's are held against."""
+        del candidate
+        return self.sample(other)
+
     @abstractmethod
     def described(self, log_e: float, ours: Sample, theirs: Sample) -> Finding:
         """When there is something of both."""
@@ -48,7 +61,7 @@ class BesideOther(Signal):
         if isinstance(self._test, WorseThanLimit):
             self._test.add(self.sample(candidate))
         else:
-            self._test.add(self.sample(candidate), self.sample(other))
+            self._test.add(self.sample(candidate), self.beside(candidate, other))
 
     def finding(self) -> Finding:
         ours, theirs = self._test.candidate, self.other
@@ -63,8 +76,16 @@ class Errors(BesideOther):
     name = "errors"
 
     def sample(self, counts: Counts) -> Sample:
-        failed = counts.failed + counts.copies_failed
-        return Sample(counts.answered + counts.copies + failed, failed)
+        return together(_own(counts), _copies(counts))
+
+    def beside(self, candidate: Counts, other: Counts) -> Sample:
+        """Copies are of requests that were answered. Where it lies in the request whether it fails, they fail less than
+        others do; so both versions are judged by as many of them, for each request of their own.
+        """
+        own, copies, asked = _own(other), _copies(other), _own(candidate).rows
+        most = own.rows * _copies(candidate).rows / asked if asked else 0.0
+        part = min(1.0, most / copies.rows) if copies.rows else 0.0
+        return together(own, Sample(part * copies.rows, part * copies.bad))
 
     def described(self, log_e: float, ours: Sample, theirs: Sample) -> Finding:
         return self.found(
@@ -145,6 +166,14 @@ class Disagreement(Signal):
             over=bool(name),
             detail=f"{percent(seen.share)} of the answers to {seen.rows:,.0f} copied requests{name} differ",
         )
+
+
+def _own(counts: Counts) -> Sample:
+    return Sample(counts.answered + counts.failed, counts.failed)
+
+
+def _copies(counts: Counts) -> Sample:
+    return Sample(counts.copies + counts.copies_failed, counts.copies_failed)
 
 
 def _losses(rows: float, quality: float) -> Sample:

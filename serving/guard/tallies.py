@@ -81,13 +81,14 @@ class Tallies:
             return NOTHING
         seconds = resident.meter.seconds()
         tally = self._shadows.tally(model, version)
+        controls = self._shadows.tally(model, version, control=True)  # which a candidate gets none of
         truths, quality = self._truths.totals(model, version)
         return Counts(
             answered=sum(seconds),
             failed=resident.meter.faults,
             seconds=_short(seconds),
-            copies=tally.compared,
-            copies_failed=tally.failed - tally.late,
+            copies=tally.compared + controls.compared,
+            copies_failed=tally.failed - tally.late + controls.failed - controls.late,
             disagreement=max(0.0, tally.compared - tally.agreement),
             copies_by=tally.differing.totals(),
             truths=truths,

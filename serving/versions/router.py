@@ -12,6 +12,7 @@ from serving.errors import ModelAmbiguous, ModelNotFound, ModelNotReady, TaskMis
 from serving.versions.resident import Resident
 
 LOAD: Final = "POST /admin/models/{}/load"
+HALF: Final = 50.0  # percent of the requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,14 @@ class Router:
         """The canary beside this stable version."""
         route = self._routes.get(resident.version.model)
         return route.canary if route is not None and route.stable is resident else None
+
+    def control(self, resident: Resident) -> Resident | None:
+        """The stable version beside this canary; of one that gets more than half of the requests none: copies are few,
+        and tell more the other way round.
+        """
+        route = self._routes.get(resident.version.model)
+        controlled = route is not None and route.canary is resident and route.percent <= HALF
+        return route.stable if route is not None and controlled else None
 
     def resolve(self, target: Target, verb: str | None) -> Resident:
         """The version that shall answer; enter it at once, it is the lease. `verb` None: any model, as /v2 asks.

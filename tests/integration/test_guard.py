@@ -7,6 +7,7 @@ import json
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -202,6 +203,29 @@ def test_where_it_is_off_nothing_is_weighed_and_no_request_is_copied(tmp_path):
             ]
             assert len(engine.runs) == begun + len(answers)
             assert (await ask(live, GUARD)).json()["trial"] is None
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("asked", ["stable", "canary"])
+def test_while_a_canary_is_guarded_each_version_gets_copies_of_the_other_one_s_requests(tmp_path, asked):
+    two_versions(tmp_path)
+
+    async def main() -> None:
+        engine = Failing()
+        engine.share = 0.0
+        async with serving(tmp_path, engine, {"guard": "advise"}, FakeGate()) as live:
+            await ask(live, "/admin/models/colours/canary", {"version": 2, "percent": 50})
+            while (await ask(live, GUARD)).json()["trial"] is None:
+                await asyncio.sleep(0.05)
+            begun = len(engine.runs)
+            url = f"/v1/classify?label={asked}"
+            for _ in range(10):
+                await live.client.post(url, content=PICTURES[0], headers={"content-type": "image/png"})
+                await asyncio.sleep(0.06)
+            versions = Counter(key.version for key, _ in engine.runs[begun:])
+            assert versions[{"stable": 1, "canary": 2}[asked]] == 10
+            assert versions[{"stable": 2, "canary": 1}[asked]] >= 5, "copies"
 
     asyncio.run(main())
 

@@ -148,6 +148,23 @@ def test_copies_for_a_canary_wait_for_each_other_one_at_a_time():
     asyncio.run(main())
 
 
+def test_controls_are_tallied_apart():
+    """What the stable version did with a canary's requests is no agreement of its own."""
+
+    async def main():
+        meters = Meters()
+        shadows = Shadows(meters)
+        for compare in (agreeing(0.5), failing(EngineFailed("told to"))):
+            shadows.offer("m", 2, compare, control=True)
+            await settled(shadows)
+        assert shadows.tally("m", 2, control=True) == Tally(compared=1, agreement=0.5, failed=1)
+        assert shadows.tally("m", 2) == Tally()
+        assert (counted(meters, "control_compared"), counted(meters, "control_failed")) == (1, 1)
+        assert counted(meters, "compared") is None
+
+    asyncio.run(main())
+
+
 def test_closing_ends_the_copies_that_run():
     async def main():
         shadows = Shadows(Meters())

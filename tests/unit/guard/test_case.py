@@ -132,6 +132,23 @@ def test_more_failures_than_are_let_pass_hold_a_canary_up_before_they_prove_anyt
     assert errors.over == over
 
 
+def test_requests_that_fail_at_both_accuse_nobody_however_few_of_them_are_copied():
+    """Those that were not answered are not copied, so copies never fail here; the other version gets many more."""
+    case = Case(Policy(errors=0.0))
+    for _ in range(400):
+        case.add(counts(18, failed=2, copies=1), counts(18, failed=2, copies=40))
+    assert named(case)["errors"].strength < 0.5
+
+
+def test_controls_tell_sooner_that_the_other_version_does_not_fail():
+    alone, controlled = Case(POLICY), Case(POLICY)
+    for _ in range(20):
+        candidate = counts(24, failed=1, copies=20)
+        alone.add(candidate, counts(25))
+        controlled.add(candidate, counts(25, copies=20))
+    assert named(controlled)["errors"].strength > 1.2 * named(alone)["errors"].strength
+
+
 def test_a_version_that_is_wrong_about_one_thing_is_told_by_that_thing():
     case = Case(POLICY)
     for _ in range(20):

@@ -227,6 +227,15 @@ def test_a_canary_gets_its_share_of_callers(trial):
     assert share == pytest.approx(0.1, abs=0.03)
 
 
+@pytest.mark.parametrize(("percent", "controlled"), [(10.0, True), (50.0, True), (51.0, False)])
+def test_a_canary_and_the_stable_version_are_each_other_s_others(trial, percent, controlled):
+    """But a canary with more than half of the requests, whose copies would be too many."""
+    held = {resident.version.number: resident for resident in trial.residents("vit")}
+    trial.set_route("vit", Route("classify", held[2], canary=held[3], percent=percent, residents=held))
+    assert [trial.canary(held[number]) for number in (1, 2, 3)] == [None, held[3], None]
+    assert [trial.control(held[number]) for number in (1, 2, 3)] == [None, None, held[2] if controlled else None]
+
+
 def test_requests_of_nobody_are_drawn_by_weight(trial):
     drawn = [trial.resolve(Target("vit"), "classify").version.number for _ in range(5000)]
     assert drawn.count(3) / len(drawn) == pytest.approx(0.1, abs=0.03)
