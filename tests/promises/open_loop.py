@@ -6,6 +6,7 @@ Closed loops hide queueing: their callers wait, so an overloaded server is asked
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -29,12 +30,16 @@ Judge = Callable[[Reply], str | None]  # what is wrong with a reply
 
 @dataclass
 class Outcome:
-    """Seconds from the moment a request was due to its answer, by status; and what a judge found wrong."""
+    """Seconds from the moment a request was due to its answer, by status; and what a judge found wrong.
+
+    late_s: by how much the latest request was begun after it was due: whoever asks stood still, or the whole machine.
+    """
 
     offered_s: float
     seconds: dict[int, list[float]] = field(default_factory=dict)
     retry_after: set[str] = field(default_factory=set)
     wrong: list[str] = field(default_factory=list)
+    late_s: float = 0.0
 
     def add(self, status: int, seconds: float) -> None:
         self.seconds.setdefault(status, []).append(seconds)
@@ -125,15 +130,19 @@ async def open_loop(
             outcome.wrong.append(fault)
         idle.append(caller)
 
+    gc.collect()
+    gc.freeze()  # what the tests before have left would be gone through while this one measures
     started_s = due_s = time.monotonic()
     while due_s < started_s + seconds:
         if (wait_s := due_s - time.monotonic()) > 0:
             await asyncio.sleep(wait_s)
+        outcome.late_s = max(outcome.late_s, time.monotonic() - due_s)
         task = asyncio.create_task(ask(due_s))
         asking.add(task)
         task.add_done_callback(asking.discard)
         due_s += arrivals.expovariate(rate)
     await asyncio.gather(*asking)
+    gc.unfreeze()
     for caller in idle:
         caller.close()
     return outcome

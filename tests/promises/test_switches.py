@@ -15,7 +15,7 @@ import psutil
 import pytest
 import tiny
 import uvloop
-from bars import at_least, at_most, measured
+from bars import asked_in_time, at_least, at_most, measured
 from http_rig import Process, gateway_process, wait_until
 from open_loop import Outcome, open_loop
 from redis_rig import redis_server
@@ -67,6 +67,7 @@ def test_a_hundred_switches_under_load_lose_nothing_and_mix_nothing(tmp_path, le
         f"a switch: {statistics.median(seconds) * 1e3:.0f} ms, at most {max(seconds) * 1e3:.0f}"
     )
     assert len(seconds) == SWITCHES, "one was refused"
+    asked_in_time(*calm, *busy)
     assert [one.wrong for one in calm + busy] == [[]] * 2 * ROUNDS
     assert {status for one in calm + busy for status in one.seconds} == {200}
     at_least(0.95 * RATE * SWITCHES * PAUSE_S, answered)

@@ -17,7 +17,7 @@ import httpx
 import pytest
 import tiny
 import uvloop
-from bars import at_least, at_most, measured
+from bars import asked_in_time, at_least, at_most, measured
 from http_rig import (
     Process,
     connect,
@@ -85,6 +85,7 @@ def test_a_hundred_switches_under_load_lose_nothing_and_mix_nothing(tmp_path):
         f"a switch: {statistics.median(switcher.seconds) * 1e3:.0f} ms, at most {max(switcher.seconds) * 1e3:.0f}"
     )
     assert len(switcher.seconds) == SWITCHES, "one was refused"
+    asked_in_time(calm, *rounds)
     assert [one.wrong for one in (calm, *rounds)] == [[]] * (1 + len(rounds))
     assert {status for one in rounds for status in one.seconds} == {200}
     at_least(0.95 * RATE * SWITCHES * PAUSE_S, answered)
