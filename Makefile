@@ -17,7 +17,9 @@ SECONDS ?=
 CAPACITY ?=
 SCALING ?=
 BENCH ?=
-TEST_PROCESSES ?= 2
+# Three on two cores: tests wait for their gateways about a third of the time.
+TEST_PROCESSES ?= 3
+COVERAGE ?=
 REPOSITORY ?= model_repository
 MODELS ?= digits-cnn efficientnet nanodet selfie cnn alexnet resnet vit transfer unet yolo captioner captioner-transformer minilm-static clip diffusion ddpm
 ZOO ?= minilm
@@ -26,6 +28,8 @@ TRITON_GRPC_PORT ?= 8001
 TRITON_METRICS_PORT ?= 8002
 # Where there is no Triton its tests are skipped, and what only they run is not covered.
 LESS_COVERED = $(if $(wildcard .triton/installed),,--cov-fail-under=90)
+# Programs that tests start by the hundred shall not compile all anew.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # What decides an install: when one of these changes, the next target installs again.
@@ -55,8 +59,9 @@ serve: .venv/.serve ## start on http://127.0.0.1:8080 with the models in model_r
 	@exec $(BIN)/tidegate serve --repository model_repository --port $(PORT) --admin-port $(ADMIN_PORT) \
 	  $(if $(GRPC_PORT),--grpc-port $(GRPC_PORT))
 
-test: .venv/.dev ## the whole test suite, two files at a time
-	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(LESS_COVERED)
+test: .venv/.dev ## the whole test suite, TEST_PROCESSES files at a time; COVERAGE=1 checks what of serving/ it covers, too
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
+	  $(if $(COVERAGE),--cov --cov-report=term:skip-covered $(LESS_COVERED))
 
 test-promises: .venv/.dev ## what users may rely on: overload, switches, faults, kills, each family trained; most of an hour
 	@$(BIN)/python -m pytest tests/promises -s
