@@ -17,8 +17,7 @@ SECONDS ?=
 CAPACITY ?=
 SCALING ?=
 BENCH ?=
-# Three on two cores: tests wait for their gateways about a third of the time.
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 2
 COVERAGE ?=
 REPOSITORY ?= model_repository
 MODELS ?= digits-cnn efficientnet nanodet selfie cnn alexnet resnet vit transfer unet yolo captioner captioner-transformer minilm-static clip diffusion ddpm
