@@ -91,7 +91,7 @@ guard-plot: .venv/.dev ## draw trials, and how long the guard takes to find what
 scaling: .venv/.dev ## measure this machine, simulate many, write the tables of docs/scaling.md; eight minutes; SCALING="--no-measure"
 	@$(BIN)/python -m loadtests.simulation $(SCALING)
 
-bench: .venv/.dev ## tidegate beside a plain server, Triton and FAISS, seven minutes; BENCH="--help" for options
+bench: .venv/.dev ## tidegate beside a plain server, Triton and FAISS, and beside itself unwatched, nine minutes; BENCH="--help" for options
 	@$(BIN)/python -m loadtests.bench $(BENCH)
 
 data: ## fetch the data sets and weights that no Python package carries into .data; nothing is installed

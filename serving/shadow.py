@@ -37,6 +37,11 @@ class Tally:
     late: int = 0
     differing: Group = field(default_factory=Group)  # by what was answered
 
+    @property
+    def faults(self) -> int:
+        """Those that failed, and that the version is to blame for."""
+        return self.failed - self.late
+
 
 @dataclass(frozen=True, slots=True)
 class _Copy:

@@ -159,7 +159,7 @@ class Meters:
 
         self.shadows = Counter(
             "tidegate_shadow_requests",
-            "Copies for a version on trial, by outcome: compared, failed, passed_by; control_...: for the other.",
+            "Copies for a version on trial, by outcome: compared, failed, passed_by; of the one beside it: control_*",
             ("model", "version", "outcome"),
             registry=self.registry,
         )

@@ -88,7 +88,7 @@ class Tallies:
             failed=resident.meter.faults,
             seconds=_short(seconds),
             copies=tally.compared + controls.compared,
-            copies_failed=tally.failed - tally.late + controls.failed - controls.late,
+            copies_failed=tally.faults + controls.faults,
             disagreement=max(0.0, tally.compared - tally.agreement),
             copies_by=tally.differing.totals(),
             truths=truths,

@@ -79,8 +79,9 @@ class Router:
         and tell more the other way round.
         """
         route = self._routes.get(resident.version.model)
-        controlled = route is not None and route.canary is resident and route.percent <= HALF
-        return route.stable if route is not None and controlled else None
+        if route is None or route.canary is not resident or route.percent > HALF:
+            return None
+        return route.stable
 
     def resolve(self, target: Target, verb: str | None) -> Resident:
         """The version that shall answer; enter it at once, it is the lease. `verb` None: any model, as /v2 asks.
