@@ -44,6 +44,7 @@ class Residency:
         self._needed: set[GraphKey] = set()  # claimed: loaded, or on their way
         self._graphs: dict[GraphKey, Graph] = {}  # that were loaded, and shall stay
         self._ready: set[GraphKey] = set()
+        self._returning: set[GraphKey] = set()  # Triton was away, and they were not tried since
         self._configs: dict[str, GraphConfig] = {}  # of all graphs that were ever needed, the newest
         self._unclaimed = Unclaimed(claims.patience_s)
         self._mending: dict[GraphKey, asyncio.Task[None]] = {}
@@ -56,6 +57,11 @@ class Residency:
     def begun(self) -> bool:
         """Whether anything was to be loaded yet."""
         return self._watching is not None
+
+    @property
+    def settled(self) -> bool:
+        """Whether Triton answers, and all that it had before it was away was loaded anew, or could not be."""
+        return self._link.up and not self._returning
 
     def ready(self, key: GraphKey) -> bool:
         """Whether Triton has the graph, as far as is known."""
@@ -80,6 +86,7 @@ class Residency:
         """Takes the claim back. Triton lets the version go a little later, if nobody else needs it."""
         self._graphs.pop(key, None)
         self._ready.discard(key)
+        self._returning.discard(key)
         self._needed.discard(key)
         if mending := self._mending.pop(key, None):
             mending.cancel()
@@ -123,6 +130,7 @@ class Residency:
         states = await self._link.look()
         if not self._link.up:
             self._ready.clear()
+            self._returning = set(self._graphs)
         if states is not None:
             for key in known & self._graphs.keys():
                 self._compare(key, states.get(key.name, {}).get(key.version))
@@ -137,6 +145,7 @@ class Residency:
         """What is LOADING anew, since its configuration was changed, answers meanwhile."""
         if state == READY and key not in self._mending:
             self._ready.add(key)
+            self._returning.discard(key)
         elif state not in (READY, LOADING):
             self._mend(key, None)
 
@@ -203,7 +212,9 @@ class Residency:
                 with suppress(EngineFailed):
                     await self._load(graph, broken)
                     self._ready.add(graph.key)
+                    self._returning.discard(graph.key)
                     return
+                self._returning.discard(graph.key)  # it holds nobody else up
                 await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
                 tries += 1
         except Exception:

@@ -339,11 +339,32 @@ def test_a_killed_triton_fails_runs_at_once_and_is_used_again_when_it_is_back(tr
             assert time.monotonic() - killed_s < 2.0
             await asyncio.to_thread(triton.start)
             back_s = time.monotonic()
-            await answered(engine, one.key)
+            await until(lambda: engine.available, "it is told")
             took_s = time.monotonic() - back_s
             print(f"\nafter kill -9, with three graphs to load: answers {took_s:.2f} s after Triton is back")
             assert took_s < RECOVERED_S + 3.0  # three at once, on two cores
-            await answered(engine, two.key)
+            for graph in (one, two):
+                await engine.run(graph.key, ROW)  # not only some of them are there
+            await engine.run(loop.key, turns(1))
+
+    asyncio.run(main())
+
+
+def test_a_graph_that_a_new_triton_cannot_load_holds_no_other_up(triton, tmp_path):
+    one, two = publish(triton.repository, 1, 2)
+
+    async def main():
+        async with gateway(triton, tmp_path) as engine:
+            for graph in (one, two):
+                await engine.load(graph, [ROW])
+            await asyncio.to_thread(triton.kill)
+            await until(lambda: not engine.available, "it is known")
+            shutil.rmtree(triton.repository / "colours/2")
+            await asyncio.to_thread(triton.start)
+            await until(lambda: engine.available, "each was tried once")
+            await engine.run(one.key, ROW)
+            with pytest.raises(EngineAway):
+                await engine.run(two.key, ROW)
 
     asyncio.run(main())
 
