@@ -68,7 +68,7 @@ class TritonEngine(Engine):
 
     @property
     def available(self) -> bool:
-        return self._residency.settled or not self._residency.begun
+        return self._residency.settled
 
     async def load(self, graph: Graph, warm_up: Sequence[Tensors], *, quietly: bool = False) -> Loaded:
         """As Engine.load; the warm-up is one run after another and so quiet in any case.

@@ -54,14 +54,11 @@ class Residency:
         self._renew_s = self._sweep_s = 0.0
 
     @property
-    def begun(self) -> bool:
-        """Whether anything was to be loaded yet."""
-        return self._watching is not None
-
-    @property
     def settled(self) -> bool:
-        """Whether Triton answers, and all that it had before it was away was loaded anew, or could not be."""
-        return self._link.up and not self._returning
+        """Whether Triton answers, and all that it had before it was away was loaded anew, or could not be. It is not
+        asked before anything is to be loaded.
+        """
+        return self._watching is None or (self._link.up and not self._returning)
 
     def ready(self, key: GraphKey) -> bool:
         """Whether Triton has the graph, as far as is known."""
@@ -85,9 +82,8 @@ class Residency:
     async def remove(self, key: GraphKey) -> None:
         """Takes the claim back. Triton lets the version go a little later, if nobody else needs it."""
         self._graphs.pop(key, None)
-        self._ready.discard(key)
-        self._returning.discard(key)
-        self._needed.discard(key)
+        for known in (self._ready, self._returning, self._needed):
+            known.discard(key)
         if mending := self._mending.pop(key, None):
             mending.cancel()
         await self._claim()
@@ -129,8 +125,7 @@ class Residency:
         known = set(self._graphs)  # what is loaded while Triton answers, the answer may not have
         states = await self._link.look()
         if not self._link.up:
-            self._ready.clear()
-            self._returning = set(self._graphs)
+            self._ready, self._returning = set(), set(self._graphs)
         if states is not None:
             for key in known & self._graphs.keys():
                 self._compare(key, states.get(key.name, {}).get(key.version))
@@ -237,10 +232,9 @@ class Residency:
             if state == READY
         ]
         self._unclaimed.seen(loaded, claimed, time.monotonic())
-        for name in self._configs:
-            if self._surplus(name):
-                with suppress(EngineFailed):
-                    await self._drop(name)
+        for name in [*filter(self._surplus, self._configs)]:
+            with suppress(EngineFailed):
+                await self._drop(name)
 
     def _surplus(self, name: str) -> set[int]:
         return self._unclaimed.surplus(name, self._needed, time.monotonic())

@@ -109,12 +109,12 @@ def test_a_canary_that_fails_is_taken_back_with_a_verdict_and_somebody_is_told(t
             change = await last_change(live)
             assert (change["who"], change["from"], change["to"]) == ("guard", 2, 1)
             assert change["why"].startswith("errors: ")
+            while not heard:  # the verdict is kept when the version is back, and then it is told
+                await asyncio.sleep(0.02)
             [verdict, *_] = (await ask(live, "/admin/models/colours/verdicts")).json()
             assert (verdict["version"], verdict["passed"], verdict["stable"]) == (2, False, 1)
             failed = [check["name"] for check in verdict["checks"] if check["passed"] is False]
             assert "guard_errors" in failed
-            while not heard:
-                await asyncio.sleep(0.02)
             assert heard[0]["event"] == "guard.rollback"
             assert (heard[0]["model"], heard[0]["version"], heard[0]["why"]) == ("colours", 2, change["why"])
             while (await ask(live, GUARD)).json()["trial"] is not None:
