@@ -55,8 +55,8 @@ class Residency:
 
     @property
     def settled(self) -> bool:
-        """Whether Triton answers, and all that it had before it was away was loaded anew, or could not be. It is not
-        asked before anything is to be loaded.
+        """Whether Triton answers, and all that it had before it was away was loaded anew, or tried. True until
+        something is to be loaded: before, Triton is not looked at.
         """
         return self._watching is None or (self._link.up and not self._returning)
 
@@ -232,7 +232,7 @@ class Residency:
             if state == READY
         ]
         self._unclaimed.seen(loaded, claimed, time.monotonic())
-        for name in [*filter(self._surplus, self._configs)]:
+        for name in list(filter(self._surplus, self._configs)):
             with suppress(EngineFailed):
                 await self._drop(name)
 
